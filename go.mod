@@ -1,0 +1,3 @@
+module github.com/polyvisor/polyvisor
+
+go 1.25.0
