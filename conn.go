@@ -1,0 +1,373 @@
+package polyvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+)
+
+// Conn is a connection to a hypervisor. It is safe for concurrent use. Every
+// method that takes a context returns when the context ends, with its error.
+type Conn struct {
+	driver   Driver
+	uri      *URI
+	typ      string
+	caps     Capabilities
+	readOnly bool
+
+	// ctx ends when Close is called and takes all calls under way with it.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu       sync.Mutex // protects the following
+	closed   bool
+	calls    sync.WaitGroup
+	slots    map[uuid.UUID]*slot
+	consoles map[*console]struct{}
+	closeErr error
+	done     chan struct{} // closed when Close is through
+}
+
+// Open connects to the hypervisor that the URI names. ctx bounds the call, not
+// the connection. The caller closes the Conn.
+//
+// Errors: ErrInvalidConfig for a URI that is wrong, ErrUnsupported for one that
+// no linked driver serves, and what the driver finds: ErrPermission,
+// ErrNotFound, ErrNoResource.
+func Open(ctx context.Context, uri string, opts ...Option) (*Conn, error) {
+	o := newOptions(opts)
+	u, err := ParseURI(uri)
+	if err != nil {
+		return nil, wrap("open", "", "", err)
+	}
+	reg, err := o.registry.find(u)
+	if err == nil {
+		err = u.checkParams(reg.Params)
+	}
+	if err != nil {
+		return nil, wrap("open", u.Scheme, "", err)
+	}
+	d, err := reg.Open(ctx, u, o.driver)
+	if err != nil {
+		return nil, wrap("open", u.Scheme, "", err)
+	}
+	return newConn(d, u, o), nil
+}
+
+// NewConn makes a Conn of an open driver, which it owns from then on. Drivers
+// use it for their own typed Open functions, tests to use a driver without a
+// registry. uri is what Conn.URI returns.
+func NewConn(d Driver, uri *URI, opts ...Option) *Conn { return newConn(d, uri, newOptions(opts)) }
+
+func newConn(d Driver, u *URI, o options) *Conn {
+	c := &Conn{
+		driver: d, uri: u, typ: d.Type(), caps: d.Capabilities().clone(), readOnly: o.driver.ReadOnly,
+		slots: make(map[uuid.UUID]*slot), consoles: make(map[*console]struct{}), done: make(chan struct{}),
+	}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	return c
+}
+
+// Close ends the calls under way on the connection and its domains with
+// ErrClosed, closes open consoles and releases the connection. Domains go on
+// running unless the driver's documentation says otherwise. A second Close
+// waits for the first and returns its error.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		<-c.done
+		return c.closeErr
+	}
+	c.closed = true
+	consoles := make([]*console, 0, len(c.consoles))
+	for con := range c.consoles {
+		consoles = append(consoles, con)
+	}
+	c.mu.Unlock()
+	c.cancel(ErrClosed)
+	for _, con := range consoles {
+		_ = con.Close()
+	}
+	c.calls.Wait()
+	c.closeErr = wrap("close", c.typ, "", c.driver.Close())
+	close(c.done)
+	return c.closeErr
+}
+
+// enter begins a call: it gives a context that also ends with the connection,
+// and a function to call when the call is over.
+func (c *Conn) enter(ctx context.Context) (context.Context, func(), error) {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil, nil, ErrClosed
+	}
+	c.calls.Add(1)
+	c.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		c.calls.Done()
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(c.ctx, func() { cancel(ErrClosed) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+		c.calls.Done()
+	}, nil
+}
+
+// call runs one driver call of the connection.
+func (c *Conn) call(ctx context.Context, op, domain string, f func(ctx context.Context) error) error {
+	ctx, leave, err := c.enter(ctx)
+	if err == nil {
+		err = causeOf(ctx, f(ctx))
+		leave()
+	}
+	return wrap(op, c.typ, domain, err)
+}
+
+// causeOf says ErrClosed for a context error that the closing of the
+// connection brought about, and gives the reason given to other cancellations.
+func causeOf(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		if cause := context.Cause(ctx); cause != ctx.Err() {
+			return cause
+		}
+	}
+	return err
+}
+
+func (c *Conn) writable() error {
+	if c.readOnly {
+		return ErrReadOnly
+	}
+	return nil
+}
+
+func (c *Conn) need(f Feature) error {
+	if f == "" || c.caps.Has(f) {
+		return nil
+	}
+	return unsupported(f, c.typ, &c.caps)
+}
+
+// missing is the error for a declared feature without the method for it.
+func (c *Conn) missing(f Feature) error {
+	return &UnsupportedError{Feature: f, Driver: c.typ, Reason: "declared, but this domain does not offer it"}
+}
+
+// URI gives the connection's URI.
+func (c *Conn) URI() string { return c.uri.String() }
+
+// Type is the driver's name: "kvm", "libvirt", "fake".
+func (c *Conn) Type() string { return c.typ }
+
+// IsReadOnly reports whether the connection was opened with ReadOnly.
+func (c *Conn) IsReadOnly() bool { return c.readOnly }
+
+// Capabilities tells what the driver can do on this host, as found at Open.
+func (c *Conn) Capabilities() Capabilities { return c.caps.clone() }
+
+// Version asks for the versions of the library and the hypervisor.
+func (c *Conn) Version(ctx context.Context) (Version, error) {
+	var v Version
+	err := c.call(ctx, "version", "", func(ctx context.Context) (err error) {
+		v, err = c.driver.Version(ctx)
+		return err
+	})
+	v.Library = LibraryVersion
+	return v, err
+}
+
+// Node describes the host (virNodeGetInfo).
+func (c *Conn) Node(ctx context.Context) (Node, error) {
+	var n Node
+	err := c.call(ctx, "node info", "", func(ctx context.Context) (err error) {
+		n, err = c.driver.Node(ctx)
+		return err
+	})
+	return n, err
+}
+
+// Hostname is the name of the host.
+func (c *Conn) Hostname(ctx context.Context) (string, error) {
+	n, err := c.Node(ctx)
+	return n.Hostname, err
+}
+
+// Define stores a domain without starting it (virDomainDefineXML). Defaults
+// are filled in; if a domain with the same name and UUID exists its definition
+// is replaced. Open files in the Config are closed and refused: only Create
+// takes them.
+//
+// Errors: ErrInvalidConfig with all problems at once, ErrUnsupported for what
+// the driver cannot do, ErrExists if the name or the UUID is taken,
+// ErrReadOnly.
+func (c *Conn) Define(ctx context.Context, config *Config) (*Domain, error) {
+	return c.newDomain(ctx, "define", config, false)
+}
+
+// Create starts a transient domain: it has no definition, and is gone when it
+// stops (virDomainCreateLinux). It returns when the guest is free to execute.
+// Open files in the Config belong to the library from this call on, also if it
+// fails.
+//
+// Errors: those of Define, and what keeps a guest from starting: ErrNotFound
+// for a missing kernel, ErrNoResource, ErrPermission.
+func (c *Conn) Create(ctx context.Context, config *Config) (*Domain, error) {
+	return c.newDomain(ctx, "create", config, true)
+}
+
+func (c *Conn) newDomain(ctx context.Context, op string, config *Config, transient bool) (*Domain, error) {
+	if config == nil {
+		return nil, wrap(op, c.typ, "", fmt.Errorf("%w: no Config", ErrInvalidConfig))
+	}
+	defer config.closeFiles()
+	var dom *Domain
+	err := c.call(ctx, op, config.Name, func(ctx context.Context) error {
+		if transient {
+			if err := c.need(FeatureTransient); err != nil {
+				return err
+			}
+		}
+		if err := config.Validate(); err != nil {
+			return err
+		}
+		full := config.WithDefaults()
+		if err := checkConfig(full, &c.caps, c.typ, transient); err != nil {
+			return err
+		}
+		if err := c.writable(); err != nil {
+			return err
+		}
+		create := c.driver.Define
+		if transient {
+			create = c.driver.Create
+		}
+		s, err := c.acquire(ctx, full.UUID)
+		if err != nil {
+			return err
+		}
+		defer c.release(s)
+		inst, err := create(ctx, full)
+		if err == nil {
+			dom = c.domain(inst)
+		}
+		return err
+	})
+	return dom, err
+}
+
+// Domain finds a domain by its name (virDomainLookupByName).
+func (c *Conn) Domain(ctx context.Context, name string) (*Domain, error) {
+	if name == "" {
+		return nil, wrap("lookup", c.typ, "", fmt.Errorf("%w: the name is empty", ErrInvalidConfig))
+	}
+	return c.lookup(ctx, Key{Name: name}, name)
+}
+
+// DomainByUUID finds a domain by its UUID (virDomainLookupByUUID).
+func (c *Conn) DomainByUUID(ctx context.Context, id uuid.UUID) (*Domain, error) {
+	if id == uuid.Nil {
+		return nil, wrap("lookup", c.typ, "", fmt.Errorf("%w: the UUID is zero", ErrInvalidConfig))
+	}
+	return c.lookup(ctx, Key{UUID: id}, id.String())
+}
+
+// DomainByID finds an active domain by its number (virDomainLookupByID).
+func (c *Conn) DomainByID(ctx context.Context, id int) (*Domain, error) {
+	if id <= 0 {
+		return nil, wrap("lookup", c.typ, "", fmt.Errorf("%w: %d is not the ID of an active domain; IDs begin at 1", ErrInvalidConfig, id))
+	}
+	return c.lookup(ctx, Key{ID: id}, fmt.Sprintf("ID %d", id))
+}
+
+func (c *Conn) lookup(ctx context.Context, key Key, what string) (*Domain, error) {
+	var dom *Domain
+	err := c.call(ctx, "lookup", what, func(ctx context.Context) error {
+		inst, err := c.driver.Lookup(ctx, key)
+		if err == nil {
+			dom = c.domain(inst)
+		}
+		return err
+	})
+	return dom, err
+}
+
+// DomainFilter selects domains by properties. Active and Inactive choose by
+// state: neither or both set means all.
+type DomainFilter struct {
+	Active   bool
+	Inactive bool
+}
+
+func (f DomainFilter) wants(s State) bool {
+	return f.Active == f.Inactive || f.Active == s.Active()
+}
+
+// Domains lists the domains that the filter selects, sorted by name
+// (virConnectListDomains, virConnectListDefinedDomains). Domains that vanish
+// while the list is made are left out.
+func (c *Conn) Domains(ctx context.Context, f DomainFilter) ([]*Domain, error) {
+	var doms []*Domain
+	err := c.call(ctx, "list", "", func(ctx context.Context) error {
+		list, err := c.driver.List(ctx)
+		if err != nil {
+			return err
+		}
+		for _, inst := range list {
+			if f.Active != f.Inactive {
+				s, err := inst.State(ctx)
+				if errors.Is(err, ErrNotFound) {
+					continue
+				} else if err != nil {
+					return err
+				}
+				if !f.wants(s) {
+					continue
+				}
+			}
+			doms = append(doms, c.domain(inst))
+		}
+		return nil
+	})
+	slices.SortFunc(doms, func(a, b *Domain) int { return strings.Compare(a.Name(), b.Name()) })
+	return doms, err
+}
+
+// CountDomains gives the numbers of active and of defined, inactive domains
+// (virConnectNumOfDomains, virConnectNumOfDefinedDomains).
+func (c *Conn) CountDomains(ctx context.Context) (active, inactive int, err error) {
+	a, err := c.Domains(ctx, DomainFilter{Active: true})
+	if err != nil {
+		return 0, 0, err
+	}
+	i, err := c.Domains(ctx, DomainFilter{Inactive: true})
+	return len(a), len(i), err
+}
+
+// console is a console that the connection closes with itself.
+type console struct {
+	io.ReadWriteCloser
+	conn *Conn
+	once sync.Once
+	err  error
+}
+
+func (c *console) Close() error {
+	c.once.Do(func() {
+		c.conn.mu.Lock()
+		delete(c.conn.consoles, c)
+		c.conn.mu.Unlock()
+		c.err = c.ReadWriteCloser.Close()
+	})
+	return c.err
+}

@@ -1,0 +1,68 @@
+package polyvisor
+
+import (
+	"fmt"
+	"time"
+)
+
+// Node describes a host, as libvirt's virNodeInfo does.
+type Node struct {
+	Hostname string `json:"hostname"`
+	// Model is the CPU model.
+	Model string `json:"model"`
+	// Memory is the host's memory in bytes.
+	Memory Bytes `json:"memory"`
+	// CPUs is the number of active CPUs.
+	CPUs int `json:"cpus"`
+	// MHz is the expected CPU frequency; 0 if not known.
+	MHz int `json:"mhz"`
+	// NUMANodes is the number of NUMA cells, 1 for uniform memory access.
+	NUMANodes int `json:"numa_nodes"`
+	// Sockets is the number of CPU sockets per NUMA cell.
+	Sockets int `json:"sockets"`
+	// Cores is the number of cores per socket.
+	Cores int `json:"cores"`
+	// Threads is the number of threads per core.
+	Threads int `json:"threads"`
+}
+
+// MaxCPUs is the number of CPUs that the topology has room for, active or not
+// (libvirt's VIR_NODEINFO_MAXCPUS).
+func (n Node) MaxCPUs() int { return n.NUMANodes * n.Sockets * n.Cores * n.Threads }
+
+// Version tells what is running.
+type Version struct {
+	// Library is the version of this library.
+	Library string `json:"library"`
+	// Hypervisor is the version of the hypervisor: of KVM's API and the host
+	// kernel, of libvirt and QEMU...
+	Hypervisor string `json:"hypervisor"`
+}
+
+// LibraryVersion is the version of this library.
+const LibraryVersion = "0.1.0"
+
+// Info holds the figures of a domain, as libvirt's virDomainInfo does.
+type Info struct {
+	State State `json:"state"`
+	// ID is the domain's number while it is active, -1 otherwise.
+	ID int `json:"id"`
+	// Persistent tells whether the domain has a definition that outlives its run.
+	Persistent bool `json:"persistent"`
+	// MaxMemory is the most memory the domain may use, in bytes.
+	MaxMemory Bytes `json:"max_memory"`
+	// Memory is the memory of the guest, in bytes.
+	Memory Bytes `json:"memory"`
+	// VCPUs is the number of virtual CPUs.
+	VCPUs int `json:"vcpus"`
+	// CPUTime is the time that the domain has used on host CPUs in this run.
+	CPUTime time.Duration `json:"cpu_time_ns"`
+	// LastStop is the end of the last run; nil if the domain is active or has
+	// never run.
+	LastStop *Stop `json:"last_stop,omitempty"`
+}
+
+// String gives one line for people.
+func (i Info) String() string {
+	return fmt.Sprintf("%s, %d vCPUs, %s, CPU time %s", i.State, i.VCPUs, i.Memory, i.CPUTime.Round(time.Millisecond))
+}
