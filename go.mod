@@ -7,4 +7,7 @@ require (
 	github.com/hashicorp/go-multierror v1.1.1
 )
 
-require github.com/hashicorp/errwrap v1.0.0 // indirect
+require (
+	github.com/hashicorp/errwrap v1.0.0 // indirect
+	go.uber.org/goleak v1.3.0
+)
