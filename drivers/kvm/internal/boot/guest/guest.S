@@ -654,10 +654,15 @@ start_cpus:
 	call	send_ipi
 	sub	ebp, 1
 	jnz	2b
-	call	ticks				# all that are stated, or about a second
+	mov	r8, -1				# until all that are stated are there, or none
+3:	mov	eax, [AP_COUNT]			# came for about a second
+	cmp	rax, r8
+	je	5f
+	mov	r8, rax
+	call	ticks
 	mov	rcx, 3000000000
 	add	rcx, rax
-3:	mov	eax, [AP_COUNT]
+5:	mov	eax, [AP_COUNT]
 	add	eax, 1
 	cmp	eax, [r15 + I_CPUS]
 	jae	4f
