@@ -1,6 +1,6 @@
 module github.com/polyvisor/polyvisor
 
-go 1.25.0
+go 1.26.0
 
 require (
 	github.com/google/uuid v1.6.0
@@ -13,4 +13,5 @@ require go.yaml.in/yaml/v3 v3.0.5 // indirect
 require (
 	github.com/hashicorp/errwrap v1.0.0 // indirect
 	go.uber.org/goleak v1.3.0
+	golang.org/x/sys v0.49.0
 )
