@@ -307,3 +307,27 @@ func TestExitsText(t *testing.T) {
 		assert.False(t, strings.HasPrefix(k.String(), "ExitKind"))
 	}
 }
+
+// freezeBus freezes the processors at the first write.
+type freezeBus struct {
+	testBus
+	vs atomic.Pointer[[]*VCPU]
+}
+
+func (b *freezeBus) PortWrite(port uint16, p []byte) {
+	b.n.Add(1)
+	Freeze(*b.vs.Load()...)
+}
+
+// A device stops the machine from within an access: the processor that made the access does not go on.
+func TestFreezeFromWithin(t *testing.T) {
+	bus := &freezeBus{}
+	vs, _ := start(t, 1, Long64, vcputest.PortLoop, bus)
+	bus.vs.Store(&vs)
+	for i := range int64(20) {
+		require.NoError(t, Resume(vs...))
+		bus.waitFor(t, i+1)
+		require.NoError(t, Pause(vs...))
+		assert.Equal(t, i+1, bus.n.Load())
+	}
+}
