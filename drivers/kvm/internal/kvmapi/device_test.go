@@ -68,6 +68,8 @@ func TestSystem(t *testing.T) {
 	assert.Contains(t, msrs, uint32(0x10), "the time stamp counter")
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close())
+	_, err = s.CreateVM()
+	assert.ErrorIs(t, err, unix.EBADF, "a closed descriptor's number may be somebody else's by now")
 }
 
 // One processor in real mode runs: in al,0x10; inc al; out 0x11,al; hlt.

@@ -25,6 +25,9 @@ func (h *handle) close() error {
 
 // ioctl makes a call whose argument is a number, retrying when a signal interrupts it.
 func (h *handle) ioctl(name string, req, arg uintptr) (int, error) {
+	if h.closed.Load() {
+		return 0, &IoctlError{Call: name, Err: syscall.EBADF}
+	}
 	for {
 		r, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(h.fd), req, arg)
 		switch errno {
@@ -39,6 +42,9 @@ func (h *handle) ioctl(name string, req, arg uintptr) (int, error) {
 
 // ioctlPtr makes a call whose argument is a struct, retrying when a signal interrupts it.
 func (h *handle) ioctlPtr(name string, req uintptr, arg unsafe.Pointer) (int, error) {
+	if h.closed.Load() {
+		return 0, &IoctlError{Call: name, Err: syscall.EBADF}
+	}
 	for {
 		r, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(h.fd), req, uintptr(arg))
 		switch errno {

@@ -3,7 +3,7 @@ package vcpu
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/polyvisor/polyvisor/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }

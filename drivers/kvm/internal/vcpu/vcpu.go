@@ -209,6 +209,18 @@ func Stop(vs ...*VCPU) {
 	}
 }
 
+// Freeze asks processors to pause and does not wait until they have. It may be called on a processor's own thread, from
+// its bus or OnFault.
+func Freeze(vs ...*VCPU) {
+	for _, v := range vs {
+		select {
+		case v.ops <- op{kind: opPause, ack: make(chan error, 1)}:
+		default: // as many operations wait already, and the processor is being kicked for them
+		}
+		v.kick()
+	}
+}
+
 // all sends an operation to every processor before it waits for the first.
 func all(vs []*VCPU, kind opKind) error {
 	ops := make([]op, len(vs))
