@@ -671,7 +671,7 @@ start_cpus:
 	call	ticks
 	cmp	rax, rcx
 	jb	3b
-4:	mov	ecx, 1000000			# and any that are not stated
+4:	mov	ecx, 1000000			# and, as far as that shows, any more
 	call	delay
 	mov	eax, [AP_COUNT]
 	add	eax, 1
