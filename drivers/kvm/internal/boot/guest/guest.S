@@ -54,7 +54,8 @@
 	.set I_CMDLINE,	60
 	.set I_RANGE,	128
 
-# Variables.
+# Variables. A constant must be set above its use: gas takes a name that it does
+# not know yet for an address.
 	.set V_ROOM,	VARS + 0	# bytes the transmit FIFO still takes
 	.set V_FIFO,	VARS + 4	# its size
 	.set V_IRQ,	VARS + 8	# 1: idle by HLT
@@ -73,6 +74,7 @@
 	.set V_LINE,	VARS + 256
 	.set LINE_MAX,	255
 
+	.set EXCEPTION_SIZE, 8
 	.set VEC_SERIAL, 0x30
 	.set VEC_EVENT,	0x31
 	.set VEC_SPURIOUS, 0x3f
@@ -179,7 +181,7 @@ descriptors:
 	mov	edi, IDT
 	mov	ecx, 32
 1:	call	gate
-	add	rax, exception_size
+	add	rax, EXCEPTION_SIZE
 	sub	ecx, 1
 	jnz	1b
 	lea	rax, [rip + interrupt]
@@ -217,14 +219,13 @@ gdt:	.quad	0
 	.quad	0x00cf93000000ffff	# 0x18 data
 gdt_end:
 
-# exceptions has one entry of exception_size bytes for each vector.
-	.set	exception_size, 8
+# exceptions has one entry of EXCEPTION_SIZE bytes for each vector.
 exceptions:
 	.set	vector, 0
 	.rept	32
 	push	vector
 	jmp	exception
-	.org	exceptions + (vector + 1) * exception_size, 0
+	.org	exceptions + (vector + 1) * EXCEPTION_SIZE, 0
 	.set	vector, vector + 1
 	.endr
 
@@ -425,8 +426,8 @@ getc:
 	movzx	edx, word ptr [r15 + I_EVENT]
 	test	edx, edx
 	jz	1f
-	in	eax, dx
-	and	eax, [r15 + I_EVENTMASK]
+	in	al, dx				# which forgets what it tells
+	and	al, [r15 + I_EVENTMASK]
 	jnz	power_button
 1:	call	idle
 	jmp	getc
@@ -670,7 +671,7 @@ start_cpus:
 	call	ticks
 	cmp	rax, rcx
 	jb	3b
-4:	mov	ecx, 1000000			# and any that are not stated
+4:	mov	ecx, 1000000			# and, as far as that shows, any more
 	call	delay
 	mov	eax, [AP_COUNT]
 	add	eax, 1

@@ -29,8 +29,8 @@
 //	 28  uint32   its interrupt line at the IOAPIC
 //	 32  uint16   ACPI sleep control port;  34  uint8  value that means S5
 //	 36  uint16   ACPI reset port;          38  uint8  value that resets
-//	 40  uint16   event port (GED), read as 32 bits, 0: none
-//	 44  uint32   its interrupt line;       48  uint32 bits of the power button
+//	 40  uint16   event port (GED), one byte, 0: none
+//	 44  uint32   its interrupt line;       48  uint8  bits of the power button
 //	 52  uint32   address of the IOAPIC;    56  uint32 address of the local APIC
 //	 60  uint32   offset of the command line, which ends by a zero byte
 //	128  memory ranges: address uint64, size uint64
@@ -81,9 +81,9 @@ type Hardware struct {
 	ResetPort  uint16 // ACPI reset register
 	ResetValue uint8
 
-	EventPort uint16 // generic event register, 32 bits, cleared by reading; 0: none
+	EventPort uint16 // generic event register, one byte, cleared by reading; 0: none
 	EventLine uint32
-	EventMask uint32 // its bits that mean the power button
+	EventMask uint8 // its bits that mean the power button
 
 	IOAPIC, LocalAPIC uint32
 }
@@ -170,7 +170,7 @@ func (c Config) encode(p []byte) {
 	p[38] = h.ResetValue
 	le.PutUint16(p[40:], h.EventPort)
 	le.PutUint32(p[44:], h.EventLine)
-	le.PutUint32(p[48:], h.EventMask)
+	p[48] = h.EventMask
 	le.PutUint32(p[52:], h.IOAPIC)
 	le.PutUint32(p[56:], h.LocalAPIC)
 	le.PutUint32(p[60:], commandLineOffset)

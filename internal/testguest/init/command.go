@@ -1,0 +1,84 @@
+//go:build linux
+
+package main
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const help = "report, uptime, mem, echo TEXT, idle, spin [all], poweroff, reboot, panic"
+
+// obey runs one command line.
+func obey(line string) {
+	cmd, arg, _ := strings.Cut(strings.TrimSpace(line), " ")
+	switch cmd {
+	case "":
+	case "help":
+		say(prefix + "help=" + help)
+	case "report":
+		for _, l := range report() {
+			say(prefix + l)
+		}
+	case "uptime":
+		say(prefix + uptimeLine())
+	case "mem":
+		for _, l := range memoryLines(read("/proc/meminfo")) {
+			say(prefix + l)
+		}
+	case "echo":
+		say(arg)
+	case "idle":
+		say(prefix + "idle")
+		sleepForEver()
+	case "spin":
+		say(prefix + "spinning")
+		if arg == "all" {
+			for range cpuCount(read("/proc/cpuinfo")) - 1 {
+				go spin()
+			}
+		}
+		spin()
+	case "poweroff":
+		say(prefix + "poweroff")
+		restart(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	case "reboot":
+		say(prefix + "reboot")
+		restart(unix.LINUX_REBOOT_CMD_RESTART)
+	case "panic":
+		say(prefix + "panic")
+		crash()
+	default:
+		say(prefix + "error=unknown command " + cmd + "; known: " + help)
+	}
+}
+
+// restart ends the system: the kernel does not come back from this.
+func restart(how int) {
+	unix.Sync()
+	if err := unix.Reboot(how); err != nil {
+		say(prefix + "error=reboot: " + err.Error())
+		return
+	}
+	sleepForEver()
+}
+
+// crash makes the kernel panic, by its test switch or by the end of init.
+func crash() {
+	if fd, err := unix.Open("/proc/sysrq-trigger", unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
+		_, _ = unix.Write(fd, []byte("c"))
+	}
+	unix.Exit(1)
+}
+
+func spin() {
+	for {
+	}
+}
+
+func sleepForEver() {
+	for {
+		_ = unix.Pause()
+	}
+}

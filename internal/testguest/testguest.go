@@ -1,0 +1,35 @@
+// Package testguest makes the Linux guest of tests and demonstrations: it finds
+// an installed kernel, builds an initial RAM disk around a small init written
+// in Go (directory init), and reads the reports that this init prints.
+//
+// # What the guest prints
+//
+// The first line of init is [FirstLine], at once, so that the time to it is the
+// time to boot. Then come lines that start with [Prefix], each a key=value pair
+// or one word; "ready" says that commands are read from the console, one a line:
+//
+//	report        release, cpus, memtotal_kib, memavailable_kib, uptime_ns,
+//	              realtime_ns, clocksource, cmdline, then report=done
+//	uptime, mem   the same lines alone
+//	echo TEXT     prints TEXT
+//	idle          sleeps for ever
+//	spin [all]    computes for ever, on one processor or on all
+//	poweroff      powers off
+//	reboot        restarts; the kernel parameter reboot= says how
+//	panic         makes the kernel panic; the parameter panic= says what follows
+//
+// A press of the ACPI power button powers off too, whatever the guest does,
+// when its modules are there. testguest.auto=report,poweroff on the kernel
+// command line runs commands before the first one is read.
+package testguest
+
+// What init prints; package main in directory init has the same.
+const (
+	FirstLine = "POLYVISOR-GUEST-INIT"
+	Prefix    = "testguest: "
+	Ready     = Prefix + "ready" // commands are read from now on
+)
+
+// ButtonModules are the modules that the power button needs where a kernel does
+// not have them built in.
+func ButtonModules() []string { return []string{"button", "evdev"} }
