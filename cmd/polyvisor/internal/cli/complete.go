@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/polyvisor/polyvisor"
+)
+
+// completeTime is how long a shell may be kept waiting for the names.
+const completeTime = 700 * time.Millisecond
+
+// completeDomains completes the names of the domains on which op is legal at
+// the moment; of all domains if op is empty. It is silent about errors: the
+// user gets no completion.
+func (a *app) completeDomains(op polyvisor.Op) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx := cmd.Context()
+		if ctx == nil {
+			ctx = context.Background()
+		}
+		ctx, cancel := context.WithTimeout(ctx, completeTime)
+		defer cancel()
+		a.verbose = false
+		var names []cobra.Completion
+		_ = a.withConn(ctx, func(conn *polyvisor.Conn) error {
+			doms, err := conn.Domains(ctx, polyvisor.DomainFilter{})
+			for _, d := range doms {
+				state, err := d.State(ctx)
+				if err == nil && (op == "" || state.Allowed(op)) {
+					names = append(names, cobra.CompletionWithDesc(d.Name(), state.String()))
+				}
+			}
+			return err
+		})
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func completeURI(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	var uris []cobra.Completion
+	for _, scheme := range polyvisor.Drivers() {
+		uris = append(uris, scheme+":///session", scheme+":///system")
+	}
+	return uris, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeFile completes one file with the given ending.
+func completeFile(ending string) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return []cobra.Completion{ending}, cobra.ShellCompDirectiveFilterFileExt
+	}
+}
+
+// explainCompletion gives the commands that cobra makes the examples that it
+// leaves out.
+func explainCompletion(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Example = "  polyvisor help run"
+		case "completion":
+			c.Example = "  polyvisor completion bash > /etc/bash_completion.d/polyvisor"
+			for _, shell := range c.Commands() {
+				shell.Example = "  polyvisor completion " + shell.Name()
+			}
+		}
+	}
+}
