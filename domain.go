@@ -241,8 +241,8 @@ func (d *Domain) Wait(ctx context.Context) (Stop, error) {
 // Console opens the domain's first serial port. What the guest printed before
 // is read first, as far as it is kept. One owner at a time: ErrBusy if the
 // console is in use and Force is not set. Read gives io.EOF when the domain
-// stops or the console is taken over. The caller closes it; closing the Conn
-// closes it too.
+// stops, and an error that matches ErrBusy when the console was taken over. The
+// caller closes it; closing the Conn closes it too.
 func (d *Domain) Console(ctx context.Context, o ConsoleOptions) (io.ReadWriteCloser, error) {
 	var con *console
 	err := d.operate(ctx, OpConsole, FeatureConsole, func(ctx context.Context, _ *slot) error {

@@ -125,8 +125,8 @@ type Rebooter interface {
 // ConsoleOpener is implemented by an Instance with a console
 // (FeatureConsole). What was printed before is replayed as far as the driver
 // keeps it; one owner at a time: ErrBusy if there is one, unless Force takes
-// the console over. Read returns io.EOF when the domain stops or the console is
-// taken over. Close may be called while a Read or Write is under way and ends
+// the console over. Read returns io.EOF when the domain stops, and an error that
+// matches ErrBusy when the console was taken over. Close may be called while a Read or Write is under way and ends
 // it.
 type ConsoleOpener interface {
 	OpenConsole(ctx context.Context, o ConsoleOptions) (io.ReadWriteCloser, error)
