@@ -3,9 +3,11 @@ module github.com/polyvisor/polyvisor
 go 1.26.0
 
 require (
+	github.com/cavaliergopher/cpio v1.0.1
 	github.com/google/uuid v1.6.0
 	github.com/hashicorp/go-multierror v1.1.1
 	github.com/stretchr/testify v1.12.1
+	github.com/ulikunitz/xz v0.5.17
 )
 
 require go.yaml.in/yaml/v3 v3.0.5 // indirect
