@@ -98,7 +98,7 @@ func (s *session) spec() wire.Spec {
 	spec := wire.Spec{
 		Now: time.Now(),
 		Env: append([]string{
-			"PATH=/bin:/usr/bin", "HOME=/root", "TMPDIR=/tmp", "XDG_RUNTIME_DIR=/run", "LANG=C.UTF-8",
+			"PATH=/bin:/usr/bin", "HOME=/root", "TMPDIR=/tmp", "XDG_RUNTIME_DIR=" + wire.RuntimeDir, "LANG=C.UTF-8",
 		}, s.cfg.Env...),
 		Artifacts: artifactPaths(s.cfg.Artifacts),
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/polyvisor/polyvisor/internal/nestedvm/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,6 +37,9 @@ func mountAll() error {
 		if err := unix.Mount(m.source, m.target, m.fstype, m.flags, m.data); err != nil {
 			return fmt.Errorf("mount %s on %s: %w", m.fstype, m.target, err)
 		}
+	}
+	if err := os.MkdirAll(wire.RuntimeDir, 0o700); err != nil {
+		return err
 	}
 	for link, target := range map[string]string{
 		"/dev/fd": "/proc/self/fd", "/dev/stdin": "fd/0", "/dev/stdout": "fd/1", "/dev/stderr": "fd/2",

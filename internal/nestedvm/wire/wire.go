@@ -22,6 +22,9 @@ const PortName = "org.polyvisor.nested"
 // line in the order of loading.
 const ModuleLists = "/etc/nestedvm"
 
+// RuntimeDir is the user's runtime directory in the machine.
+const RuntimeDir = "/run/user/0"
+
 // MaxPayload is the largest payload of a frame in bytes.
 const MaxPayload = 1 << 20
 
