@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/polyvisor/polyvisor/internal/nestedvm"
+)
+
+// event is what test2json prints.
+type event struct {
+	Time       *time.Time `json:",omitempty"`
+	Action     string
+	Package    string   `json:",omitempty"`
+	Test       string   `json:",omitempty"`
+	Elapsed    *float64 `json:",omitempty"`
+	Output     string   `json:",omitempty"`
+	OutputType string   `json:",omitempty"`
+}
+
+// buildConverter has the Go distribution's test2json built, which go tool would do at each call.
+func buildConverter(ctx context.Context, dir string) (string, error) {
+	out := filepath.Join(dir, "test2json")
+	if said, err := goTool(ctx, "build", "-o", out, "cmd/test2json").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build test2json: %w\n%s", err, said)
+	}
+	return out, nil
+}
+
+// stream takes the output of one test binary, turns it into events and hands them to the report.
+type stream struct {
+	pkg  string
+	conv string
+	ctx  context.Context
+	rep  *report
+
+	start sync.Once
+	fault error
+	in    io.WriteCloser
+	cmd   *exec.Cmd
+	done  chan struct{}
+	held  *event // the package's result, till the exit code is known
+}
+
+func newStream(ctx context.Context, conv, pkg string, rep *report) *stream {
+	return &stream{pkg: pkg, conv: conv, ctx: ctx, rep: rep}
+}
+
+func (s *stream) begin() {
+	s.done = make(chan struct{})
+	s.cmd = exec.CommandContext(s.ctx, s.conv, "-t", "-p", s.pkg)
+	out, err := s.cmd.StdoutPipe()
+	if err == nil {
+		s.in, err = s.cmd.StdinPipe()
+	}
+	if err == nil {
+		err = s.cmd.Start()
+	}
+	if err != nil {
+		s.fault = fmt.Errorf("test2json: %w", err)
+		close(s.done)
+		return
+	}
+	go func() {
+		defer close(s.done)
+		s.fault = s.read(out)
+	}()
+}
+
+func (s *stream) read(r io.Reader) error {
+	for d := json.NewDecoder(bufio.NewReader(r)); ; {
+		var e event
+		switch err := d.Decode(&e); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			_, _ = io.Copy(io.Discard, r)
+			return fmt.Errorf("test2json: %w", err)
+		}
+		if e.Test == "" && (e.Action == "pass" || e.Action == "fail" || e.Action == "skip") {
+			s.held = &e
+			continue
+		}
+		s.rep.event(e)
+	}
+}
+
+// Write takes output of the test binary.
+func (s *stream) Write(p []byte) (int, error) {
+	s.start.Do(s.begin)
+	if s.in == nil {
+		return 0, s.fault
+	}
+	return s.in.Write(p)
+}
+
+// close ends the stream; end is nil if the test binary did not run to its end. test2json knows only what was
+// printed: what the exit code and the processes left behind say is added here.
+func (s *stream) close(end *nestedvm.CommandResult) error {
+	s.start.Do(s.begin)
+	if s.in != nil {
+		s.in.Close()
+	}
+	<-s.done
+	if s.in != nil {
+		if err := s.cmd.Wait(); err != nil && s.fault == nil {
+			s.fault = fmt.Errorf("test2json: %w", err)
+		}
+	}
+	now := time.Now()
+	result := event{Time: &now, Action: "fail", Package: s.pkg}
+	if s.held != nil {
+		result = *s.held
+	}
+	for _, line := range complaints(end) {
+		result.Action = "fail"
+		s.rep.event(event{Time: &now, Action: "output", Package: s.pkg, Output: line + "\n"})
+	}
+	if end != nil {
+		secs := end.Elapsed.Seconds()
+		result.Elapsed = &secs
+	}
+	s.rep.event(result)
+	return s.fault
+}
+
+func complaints(end *nestedvm.CommandResult) []string {
+	if end == nil {
+		return []string{"nestedtest: the machine ended before these tests did"}
+	}
+	var lines []string
+	if end.Fault != "" {
+		lines = append(lines, "nestedtest: "+end.Fault)
+	}
+	if end.TimedOut {
+		lines = append(lines, "nestedtest: killed after its time was over")
+	}
+	if end.ExitCode != 0 {
+		lines = append(lines, fmt.Sprintf("exit status %d", end.ExitCode))
+	}
+	for _, p := range end.Left {
+		lines = append(lines, "nestedtest: process left behind: "+p)
+	}
+	return lines
+}

@@ -1,0 +1,120 @@
+//go:build linux
+
+package nestedvm
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// kernelArgs make the boot short and its failures visible: no probing for what is not there, no self-tests, no
+// watchdogs (an emulated processor loses to them on a busy host), and every fault of the kernel ends the machine.
+const kernelArgs = "console=ttyS0 quiet panic=-1 oops=panic nokaslr mitigations=off tsc=reliable no_timer_check " +
+	"cryptomgr.notests audit=0 apparmor=0 8250.nr_uarts=1 nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
+
+// emulator is a running QEMU.
+type emulator struct {
+	port    *os.File // the virtio port
+	console *tail    // what the machine's kernel and QEMU itself said
+	cmd     *exec.Cmd
+	kill    context.CancelFunc
+	ended   chan struct{} // closed when QEMU has ended and all its output is in console
+	err     error         // of its end, after ended
+}
+
+// startEmulator starts QEMU with descriptors only: it opens no socket and makes no file.
+func startEmulator(h *host, cfg Config, image *os.File) (*emulator, error) {
+	port, portPeer, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	consoleR, consoleW, err := os.Pipe()
+	if err != nil {
+		port.Close()
+		portPeer.Close()
+		return nil, err
+	}
+	e := &emulator{port: port, console: &tail{max: 32 << 10}, ended: make(chan struct{})}
+	e.cmd = exec.Command(h.qemu, qemuArgs(h, cfg)...)
+	e.cmd.ExtraFiles = []*os.File{portPeer, image} // 3 and 4
+	e.cmd.Stdout, e.cmd.Stderr = consoleW, consoleW
+	e.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	e.kill = sync.OnceFunc(func() { _ = e.cmd.Process.Kill() })
+	var drained sync.WaitGroup
+	drained.Go(func() {
+		_, _ = io.Copy(e.console, consoleR)
+		consoleR.Close()
+	})
+	started := make(chan error)
+	go func() {
+		// QEMU dies with the thread that started it, so that thread is kept until QEMU has ended.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := e.cmd.Start()
+		portPeer.Close()
+		consoleW.Close()
+		started <- err
+		if err == nil {
+			e.err = e.cmd.Wait()
+		}
+		drained.Wait()
+		close(e.ended)
+	}()
+	if err := <-started; err != nil {
+		<-e.ended
+		port.Close()
+		return nil, fmt.Errorf("start %s: %w", h.qemu, err)
+	}
+	return e, nil
+}
+
+// stop kills QEMU, waits for its end and closes the port.
+func (e *emulator) stop() {
+	e.kill()
+	<-e.ended
+	e.port.Close()
+}
+
+func qemuArgs(h *host, cfg Config) []string {
+	return []string{
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-machine", machineType, "-accel", "tcg,thread=multi", "-cpu", cpuModel,
+		"-smp", fmt.Sprint(cfg.CPUs), "-m", fmt.Sprintf("%dM", cfg.Memory),
+		"-kernel", h.kernel, "-initrd", "/proc/self/fd/4", "-append", kernelArgs,
+		"-serial", "stdio",
+		"-chardev", "socket,id=port,fd=3",
+		"-device", serialDevice + ",max_ports=2", "-device", "virtserialport,chardev=port,name=" + portName,
+	}
+}
+
+func socketPair() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	// Non-blocking, so that Close ends a Read.
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return nil, nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "nested machine"), os.NewFile(uintptr(fds[1]), "nested machine's peer"), nil
+}
+
+// faultOf describes a machine that ended or fell silent, with the end of its console.
+func (e *emulator) faultOf(what string) error {
+	said := e.console.String()
+	if said == "" {
+		said = "(it said nothing)"
+	}
+	return fmt.Errorf("%s; the end of its console:\n%s", what, strings.ToValidUTF8(said, "?"))
+}
