@@ -8,6 +8,11 @@ require (
 )
 
 require (
+	github.com/stretchr/testify v1.12.1
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+)
+
+require (
 	github.com/hashicorp/errwrap v1.0.0 // indirect
 	go.uber.org/goleak v1.3.0
 )
