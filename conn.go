@@ -137,7 +137,7 @@ func (c *Conn) call(ctx context.Context, op, domain string, f func(ctx context.C
 		return wrap(op, c.typ, domain, err)
 	}
 	defer leave() // also when the driver panics: Close waits for it
-	return wrap(op, c.typ, domain, causeOf(ctx, f(ctx)))
+	return wrap(op, c.typ, domain, c.causeOf(ctx, f(ctx)))
 }
 
 // checkContext refuses the contexts with which no call is begun.
@@ -149,15 +149,28 @@ func checkContext(ctx context.Context) error {
 }
 
 // causeOf says ErrClosed for a context error that the closing of the
-// connection brought about, and gives the reason given to other cancellations.
-func causeOf(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		if cause := context.Cause(ctx); cause != ctx.Err() {
-			return cause
-		}
+// connection brought about, and adds the reason given to other cancellations.
+func (c *Conn) causeOf(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
+		return err
 	}
-	return err
+	switch cause := context.Cause(ctx); {
+	case cause == ctx.Err():
+		return err
+	case c.ctx.Err() != nil && cause == ErrClosed:
+		return ErrClosed
+	default:
+		return &canceledError{err: err, reason: cause}
+	}
 }
+
+// canceledError is a context error with the reason of the cancellation. The
+// reason is told and not matched: it may be another operation's *Error, as in
+// a group of calls that the first failure cancels.
+type canceledError struct{ err, reason error }
+
+func (e *canceledError) Error() string { return e.err.Error() + ": " + e.reason.Error() }
+func (e *canceledError) Unwrap() error { return e.err }
 
 func (c *Conn) writable() error {
 	if c.readOnly {
