@@ -46,6 +46,9 @@ func Open(ctx context.Context, uri string, opts ...Option) (*Conn, error) {
 	if err != nil {
 		return nil, wrap("open", "", "", err)
 	}
+	if err := checkContext(ctx); err != nil {
+		return nil, wrap("open", u.Scheme, "", err)
+	}
 	reg, err := o.registry.find(u)
 	if err == nil {
 		err = u.checkParams(reg.Params)
@@ -62,10 +65,14 @@ func Open(ctx context.Context, uri string, opts ...Option) (*Conn, error) {
 
 // NewConn makes a Conn of an open driver, which it owns from then on. Drivers
 // use it for their own typed Open functions, tests to use a driver without a
-// registry. uri is what Conn.URI returns.
+// registry. uri is what Conn.URI returns; if
+// it is nil, the driver's type stands for it.
 func NewConn(d Driver, uri *URI, opts ...Option) *Conn { return newConn(d, uri, newOptions(opts)) }
 
 func newConn(d Driver, u *URI, o options) *Conn {
+	if u == nil {
+		u = &URI{Scheme: d.Type()}
+	}
 	c := &Conn{
 		driver: d, uri: u, typ: d.Type(), caps: d.Capabilities().clone(), readOnly: o.driver.ReadOnly,
 		slots: make(map[uuid.UUID]*slot), consoles: make(map[*console]struct{}), done: make(chan struct{}),
@@ -104,6 +111,9 @@ func (c *Conn) Close() error {
 // enter begins a call: it gives a context that also ends with the connection,
 // and a function to call when the call is over.
 func (c *Conn) enter(ctx context.Context) (context.Context, func(), error) {
+	if err := checkContext(ctx); err != nil {
+		return nil, nil, err
+	}
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
@@ -111,10 +121,6 @@ func (c *Conn) enter(ctx context.Context) (context.Context, func(), error) {
 	}
 	c.calls.Add(1)
 	c.mu.Unlock()
-	if err := ctx.Err(); err != nil {
-		c.calls.Done()
-		return nil, nil, err
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(c.ctx, func() { cancel(ErrClosed) })
 	return ctx, func() {
@@ -127,23 +133,44 @@ func (c *Conn) enter(ctx context.Context) (context.Context, func(), error) {
 // call runs one driver call of the connection.
 func (c *Conn) call(ctx context.Context, op, domain string, f func(ctx context.Context) error) error {
 	ctx, leave, err := c.enter(ctx)
-	if err == nil {
-		err = causeOf(ctx, f(ctx))
-		leave()
+	if err != nil {
+		return wrap(op, c.typ, domain, err)
 	}
-	return wrap(op, c.typ, domain, err)
+	defer leave() // also when the driver panics: Close waits for it
+	return wrap(op, c.typ, domain, c.causeOf(ctx, f(ctx)))
+}
+
+// checkContext refuses the contexts with which no call is begun.
+func checkContext(ctx context.Context) error {
+	if ctx == nil {
+		return fmt.Errorf("%w: nil context; use context.Background", ErrInvalidConfig)
+	}
+	return ctx.Err()
 }
 
 // causeOf says ErrClosed for a context error that the closing of the
-// connection brought about, and gives the reason given to other cancellations.
-func causeOf(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		if cause := context.Cause(ctx); cause != ctx.Err() {
-			return cause
-		}
+// connection brought about, and adds the reason given to other cancellations.
+func (c *Conn) causeOf(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
+		return err
 	}
-	return err
+	switch cause := context.Cause(ctx); {
+	case cause == ctx.Err():
+		return err
+	case c.ctx.Err() != nil && cause == ErrClosed:
+		return ErrClosed
+	default:
+		return &canceledError{err: err, reason: cause}
+	}
 }
+
+// canceledError is a context error with the reason of the cancellation. The
+// reason is told and not matched: it may be another operation's *Error, as in
+// a group of calls that the first failure cancels.
+type canceledError struct{ err, reason error }
+
+func (e *canceledError) Error() string { return e.err.Error() + ": " + e.reason.Error() }
+func (e *canceledError) Unwrap() error { return e.err }
 
 func (c *Conn) writable() error {
 	if c.readOnly {

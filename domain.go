@@ -19,15 +19,20 @@ import (
 type Domain struct {
 	conn *Conn
 	inst Instance
+	// Constant, and asked for once: a handle outlives its connection.
+	name string
+	id   uuid.UUID
 }
 
-func (c *Conn) domain(inst Instance) *Domain { return &Domain{conn: c, inst: inst} }
+func (c *Conn) domain(inst Instance) *Domain {
+	return &Domain{conn: c, inst: inst, name: inst.Name(), id: inst.UUID()}
+}
 
 // Name is the domain's name.
-func (d *Domain) Name() string { return d.inst.Name() }
+func (d *Domain) Name() string { return d.name }
 
 // UUID is the domain's UUID.
-func (d *Domain) UUID() uuid.UUID { return d.inst.UUID() }
+func (d *Domain) UUID() uuid.UUID { return d.id }
 
 // Conn is the connection that the domain was found on.
 func (d *Domain) Conn() *Conn { return d.conn }
