@@ -24,6 +24,29 @@ const (
 	eventPowerButton = 1 << 0
 )
 
+// Registers says where the device's registers are and what goes into them, for
+// a guest that does not read the tables.
+type Registers struct {
+	SleepControl uint16 // I/O port; writing S5 there turns the machine off
+	S5           byte
+	Reset        uint16 // I/O port; writing ResetValue there resets
+	ResetValue   byte
+	Events       uint16 // I/O port; one byte, cleared by reading
+	PowerButton  byte   // its bit for the power button
+}
+
+// RegistersAt returns the registers of a device added to the bus at ioBase.
+func RegistersAt(ioBase uint16) Registers {
+	return Registers{
+		SleepControl: ioBase + regSleepControl,
+		S5:           sleepEnable | sleepTypeS5<<sleepTypeShift,
+		Reset:        ioBase + regReset,
+		ResetValue:   resetValue,
+		Events:       ioBase + regEvents,
+		PowerButton:  eventPowerButton,
+	}
+}
+
 // DeviceConfig connects a Device to its machine. Nil functions are not called.
 type DeviceConfig struct {
 	// PowerOff is called when the guest enters S5. PowerOff and Reset are

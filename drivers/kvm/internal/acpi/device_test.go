@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/bus"
 )
 
 type rig struct {
@@ -89,6 +91,23 @@ func TestPowerButton(t *testing.T) {
 	require.False(t, r.irq)
 	require.Zero(t, r.in(regEvents))
 	NewDevice(DeviceConfig{}).PowerButton() // not connected
+}
+
+// TestRegisters uses the device by nothing but what RegistersAt tells.
+func TestRegisters(t *testing.T) {
+	r := newRig(t)
+	b := bus.New("port", bus.PortLast)
+	require.NoError(t, b.Add(0x1230, DeviceSize, "acpi", r))
+	at := RegistersAt(0x1230)
+	r.PowerButton()
+	p := []byte{0}
+	require.True(t, b.Read(uint64(at.Events), p))
+	require.NotZero(t, p[0]&at.PowerButton)
+	require.False(t, r.irq)
+	b.Write(uint64(at.SleepControl), []byte{at.S5})
+	require.Equal(t, 1, r.offs)
+	b.Write(uint64(at.Reset), []byte{at.ResetValue})
+	require.Equal(t, 1, r.resets)
 }
 
 func TestConcurrent(t *testing.T) {
