@@ -3,11 +3,14 @@
 package store
 
 import (
-	"crypto/rand"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // step is called after each step of a write; tests end the process in it.
@@ -74,7 +77,7 @@ func syncDir(dir string) error {
 // process sees half of it, and then removes it. What a killed process leaves of
 // it has a name that begins with a dot and is removed by [Store.Reap].
 func removeTree(dir string) error {
-	tmp := filepath.Join(filepath.Dir(dir), ".old-"+rand.Text())
+	tmp := filepath.Join(filepath.Dir(dir), ".old-"+token())
 	if err := os.Rename(dir, tmp); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -84,4 +87,18 @@ func removeTree(dir string) error {
 	}
 	step("rename " + dir)
 	return os.RemoveAll(tmp)
+}
+
+// token gives a name that no other call gives. It comes from getrandom(2) itself,
+// because crypto/rand would bring all of its package tree into the VM process.
+func token() string {
+	var b [16]byte
+	for n := 0; n < len(b); {
+		m, err := unix.Getrandom(b[n:], 0)
+		if err != nil && err != unix.EINTR {
+			panic(fmt.Sprintf("getrandom: %v", err)) // only on a kernel without it
+		}
+		n += max(m, 0)
+	}
+	return hex.EncodeToString(b[:])
 }

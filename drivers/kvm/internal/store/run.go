@@ -4,7 +4,6 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -130,7 +129,7 @@ func (s *Store) makeRun(spec RunSpec, life *os.File, dir string) (*Run, error) {
 	r := &Run{
 		Active: Active{
 			Name: spec.Name, UUID: spec.UUID, Config: spec.Config,
-			ID: id, Token: rand.Text(), PID: os.Getpid(), Time: time.Now().UTC(), Dir: dir,
+			ID: id, Token: token(), PID: os.Getpid(), Time: time.Now().UTC(), Dir: dir,
 		},
 		stateDir: s.DomainDir(spec.UUID),
 		life:     life,

@@ -1,0 +1,239 @@
+package vmmproc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/store"
+)
+
+// MaybeMain makes the calling process a VM process, and does not return, if it
+// was started as one by Spawn; otherwise it does nothing. It must be called
+// before the program does anything else, as in an init function.
+func MaybeMain(factory Factory) {
+	val, ok := os.LookupEnv(stageEnv)
+	if !ok || len(os.Args) == 0 || os.Args[0] != ProgramName {
+		return
+	}
+	os.Unsetenv(stageEnv) // not for programs that a VM process may start
+	stage, count, _ := strings.Cut(val, "/")
+	fds, err := strconv.Atoi(count)
+	if err != nil || fds < fdFiles || fds > maxFDs {
+		stage = ""
+	}
+	switch stage {
+	case stageOne:
+		os.Exit(firstStage(fds))
+	case stageTwo:
+		os.Exit(secondStage(factory, fds))
+	}
+	fmt.Fprintf(os.Stderr, "%s: the value of %s, %q, is not one that this program gives\n", ProgramName, stageEnv, val)
+	os.Exit(2)
+}
+
+// stageVar is the variable that makes a process a stage. fds is how many
+// descriptors, from 0 on, it is given.
+func stageVar(stage string, fds int) string { return fmt.Sprintf("%s=%s/%d", stageEnv, stage, fds) }
+
+// detached is how both instances are started: in a session of their own, out of
+// reach of the terminal's signals.
+func detached() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+
+// firstStage starts the VM process and exits, which makes it an orphan.
+func firstStage(fds int) int {
+	err := startSecondStage(fds)
+	if err == nil {
+		return 0
+	}
+	if line, lerr := encodeLine(helloMessage{Version: Version, Error: toError(err)}, MaxLine); lerr == nil {
+		_, _ = unix.Write(fdHandshake, line)
+	}
+	return 1
+}
+
+func startSecondStage(fds int) error {
+	if err := closeOnExecFrom(fdHandshake); err != nil {
+		return err
+	}
+	files := make([]uintptr, fds)
+	for i := range files {
+		files[i] = uintptr(i)
+	}
+	_, err := syscall.ForkExec(selfExe, os.Args, &syscall.ProcAttr{
+		Dir: "/", Env: append(os.Environ(), stageVar(stageTwo, fds)), Files: files, Sys: detached(),
+	})
+	if err != nil {
+		return &os.PathError{Op: "exec", Path: selfExe, Err: err}
+	}
+	return nil
+}
+
+// closeOnExecFrom keeps descriptors that leaked into the caller, and through it
+// into this process, out of the next one.
+func closeOnExecFrom(first int) error {
+	err := unix.CloseRange(uint(first), ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC)
+	if err != unix.ENOSYS && err != unix.EINVAL { // Linux before 5.11
+		return os.NewSyscallError("close_range", err)
+	}
+	ents, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range ents {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= first {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
+}
+
+// secondStage is the VM process.
+func secondStage(factory Factory, fds int) int {
+	// The heap of a VM process is small and changes little: keep it so.
+	debug.SetGCPercent(20)
+	debug.SetMemoryLimit(64 << 20)
+	unix.Umask(0o077)
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT)
+	term := newTerminator()
+	for fd := fdHandshake; fd < fds; fd++ {
+		unix.CloseOnExec(fd)
+	}
+	_ = unix.SetNonblock(fdHandshake, true)
+	sock := os.NewFile(fdHandshake, "handshake")
+	log := slog.New(slog.NewTextHandler(&boundedWriter{w: os.Stderr, left: maxLog}, nil))
+
+	srv, err := answer(sock, factory, fds, term, log)
+	out := outcomeMessage{Started: err == nil, Error: toError(err)}
+	if line, lerr := encodeLine(out, MaxLine); lerr == nil {
+		// If the caller is gone, the domain goes on without it.
+		_ = sock.SetWriteDeadline(time.Now().Add(writeTimeout))
+		_, _ = sock.Write(line)
+	}
+	sock.Close()
+	if err != nil {
+		log.Error("start", "err", err)
+		return 1
+	}
+	debug.FreeOSMemory()
+	<-srv.done
+	return 0
+}
+
+// terminator makes SIGTERM end the run cleanly, whether it is being started or
+// goes on.
+type terminator struct {
+	ctx    context.Context // ends with SIGTERM
+	cancel context.CancelCauseFunc
+	srv    atomic.Pointer[Server]
+}
+
+var errTerm = errors.New("SIGTERM came during the start")
+
+func newTerminator() *terminator {
+	t := new(terminator)
+	t.ctx, t.cancel = context.WithCancelCause(context.Background())
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, syscall.SIGTERM)
+	go func() {
+		<-ch
+		t.cancel(errTerm)
+		if s := t.srv.Load(); s != nil {
+			s.Destroy()
+		}
+	}()
+	return t
+}
+
+// started hands the run over: a signal that came before is obeyed now.
+func (t *terminator) started(s *Server) {
+	t.srv.Store(s)
+	if t.ctx.Err() != nil {
+		s.Destroy()
+	}
+}
+
+// answer does the VM process's part of the handshake up to the outcome.
+func answer(sock *os.File, factory Factory, fds int, term *terminator, log *slog.Logger) (*Server, error) {
+	line, err := encodeLine(helloMessage{Version: Version, PID: os.Getpid()}, MaxLine)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := sock.Write(line); err != nil {
+		return nil, fmt.Errorf("the starter is gone: %w", err)
+	}
+	line, err = newLineReader(sock, maxOrder).next()
+	if err != nil {
+		return nil, fmt.Errorf("the starter is gone: %w", err)
+	}
+	var order orderMessage
+	if err := decodeStrict(line, &order); err != nil {
+		return nil, &Error{CodeProtocol, fmt.Sprintf("malformed order: %v", err)}
+	}
+	if len(order.Files) != fds-fdFiles {
+		return nil, &Error{CodeProtocol, fmt.Sprintf("%d descriptors for %d files", fds-fdFiles, len(order.Files))}
+	}
+	files := make(map[string]*os.File, len(order.Files))
+	for i, name := range order.Files {
+		files[name] = os.NewFile(uintptr(fdFiles+i), name)
+	}
+	run, err := store.Adopt(order.RunDir, order.StateDir, os.NewFile(fdLife, "life lock"))
+	if err != nil {
+		return nil, err
+	}
+	// The start is given up when the starter goes away or SIGTERM comes.
+	ctx, cancel := context.WithCancelCause(term.ctx)
+	defer cancel(nil)
+	go func() {
+		awaitHangup(sock) // ends at the latest when sock is closed
+		cancel(errStarterGone)
+	}()
+	srv, err := Serve(ctx, ServeConfig{
+		Run: run, Spec: order.Spec, Files: files, Config: order.Config, Log: log,
+		commit: func() error {
+			if hungUp(sock) {
+				return errStarterGone
+			}
+			return nil
+		},
+	}, factory)
+	if err != nil {
+		return nil, err
+	}
+	term.started(srv)
+	return srv, nil
+}
+
+var errStarterGone = errors.New("the process that started the domain went away before its guest could run")
+
+// boundedWriter drops what is more than the log of a VM process may be long, so
+// that a guest cannot fill the host's disk through it.
+type boundedWriter struct {
+	w    io.Writer
+	mu   sync.Mutex // guards left
+	left int
+}
+
+func (b *boundedWriter) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(p) > b.left {
+		b.left = 0
+		return len(p), nil
+	}
+	b.left -= len(p)
+	return b.w.Write(p)
+}

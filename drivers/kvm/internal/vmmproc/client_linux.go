@@ -1,0 +1,299 @@
+package vmmproc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/store"
+)
+
+// Client is a connection to the control socket of a VM process. It is safe for
+// concurrent use; any number of calls may be under way. It has no goroutine: the
+// callers that wait for an answer take turns at reading.
+//
+// When the ctx of a call ends, the call returns ctx's error at once and the
+// request is taken back; the client stays usable. The operation may have happened
+// nevertheless. Only if ctx ends in the middle of sending the request, which
+// takes a VM process that does not read, the connection is given up.
+//
+// Once the VM process has ended, every call gives [ErrGone].
+type Client struct {
+	dir   string
+	hello Hello
+	f     *os.File
+	turn  chan struct{} // holds one: the right to read
+	lines *lineReader   // guarded by turn
+
+	wturn chan struct{} // holds one: the right to write
+
+	mu      sync.Mutex // guards the following
+	next    uint64
+	pending map[uint64]chan reply
+	err     error // why the connection is of no use any more
+}
+
+// Dial connects to the VM process of the domain whose run directory is dir. If
+// there is none, the error matches [ErrGone]; while it is being started, it
+// matches [ErrNotReady].
+func Dial(ctx context.Context, dir string) (*Client, error) {
+	f, err := connect(ctx, dir, store.SocketName)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, serr := os.Lstat(dir); serr == nil {
+			return nil, &Error{CodeNotReady, fmt.Sprintf("the VM process of %s is being started, or died while it was", dir)}
+		}
+		return nil, goneError(dir)
+	case errors.Is(err, unix.ECONNREFUSED):
+		return nil, goneError(dir)
+	case err != nil:
+		return nil, fmt.Errorf("connect to the VM process of %s: %w", dir, err)
+	}
+	c := newClient(f, dir)
+	if err := c.call(ctx, opHello, helloArgs{[]int{Version}}, &c.hello); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func goneError(dir string) error {
+	return &Error{CodeGone, fmt.Sprintf("the VM process of %s has ended", dir)}
+}
+
+func newClient(f *os.File, dir string) *Client {
+	return &Client{
+		dir: dir, f: f, lines: newLineReader(f, MaxLine), pending: map[uint64]chan reply{},
+		turn: make(chan struct{}, 1), wturn: make(chan struct{}, 1),
+	}
+}
+
+// Close ends the connection; calls that are under way fail with os.ErrClosed.
+func (c *Client) Close() error {
+	_ = c.fail(os.ErrClosed, true)
+	return nil
+}
+
+// Hello is what the VM process said about itself.
+func (c *Client) Hello() Hello { return c.hello }
+
+// Info gives a snapshot of the machine.
+func (c *Client) Info(ctx context.Context) (Status, error) {
+	var st Status
+	err := c.call(ctx, opInfo, nil, &st)
+	return st, err
+}
+
+// Suspend stops the vCPUs.
+func (c *Client) Suspend(ctx context.Context) error { return c.call(ctx, opSuspend, nil, nil) }
+
+// Resume lets them run again.
+func (c *Client) Resume(ctx context.Context) error { return c.call(ctx, opResume, nil, nil) }
+
+// Shutdown presses the power button. It does not wait for the guest.
+func (c *Client) Shutdown(ctx context.Context) error { return c.call(ctx, opShutdown, nil, nil) }
+
+// Reboot presses the power button; when the guest has then powered off, it is
+// started again. It does not wait for that. A later Shutdown takes it back.
+func (c *Client) Reboot(ctx context.Context) error { return c.call(ctx, opReboot, nil, nil) }
+
+// Reset resets the machine without asking the guest.
+func (c *Client) Reset(ctx context.Context) error { return c.call(ctx, opReset, nil, nil) }
+
+// Destroy ends the run without asking the guest and returns when all of it is
+// gone.
+func (c *Client) Destroy(ctx context.Context) (Stop, error) {
+	var s Stop
+	err := c.call(ctx, opDestroy, nil, &s)
+	return s, err
+}
+
+// Wait returns how the run ended, when all of it is gone: the stop record is
+// written, the domain can be started again.
+func (c *Client) Wait(ctx context.Context) (Stop, error) {
+	var s Stop
+	err := c.call(ctx, opWait, nil, &s)
+	return s, err
+}
+
+// call sends a request and waits for its answer. result may be nil.
+func (c *Client) call(ctx context.Context, op string, args, result any) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	req := request{Op: op}
+	if args != nil {
+		b, err := json.Marshal(args)
+		if err != nil {
+			return err
+		}
+		req.Args = b
+	}
+	got := make(chan reply, 1)
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return c.err
+	}
+	c.next++
+	req.ID = c.next
+	c.pending[req.ID] = got
+	c.mu.Unlock()
+
+	r, err := c.exchange(ctx, req, got)
+	if err != nil {
+		return err
+	}
+	if r.Error != nil {
+		return r.Error
+	}
+	if result == nil {
+		return nil
+	}
+	if err := json.Unmarshal(r.Result, result); err != nil {
+		return &Error{CodeProtocol, fmt.Sprintf("%s: malformed result of the VM process: %v", op, err)}
+	}
+	return nil
+}
+
+func (c *Client) exchange(ctx context.Context, req request, got chan reply) (reply, error) {
+	if err := c.send(ctx, req); err != nil {
+		c.forget(req.ID)
+		return reply{}, err
+	}
+	for {
+		select {
+		case r := <-got: // first, whatever else there is to do
+			return r, nil
+		default:
+		}
+		select {
+		case r := <-got:
+			return r, nil
+		case <-ctx.Done():
+			c.takeBack(req)
+			return reply{}, context.Cause(ctx)
+		case c.turn <- struct{}{}:
+		}
+		// It is this call's turn to read, for all.
+		err := c.readOne(ctx, got)
+		<-c.turn
+		switch {
+		case err == nil:
+		case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+			c.takeBack(req)
+			return reply{}, err
+		default:
+			return reply{}, c.fail(err, true)
+		}
+	}
+}
+
+// readOne reads one reply and hands it to the call it belongs to, unless the
+// answer to the reader's own call has come meanwhile.
+func (c *Client) readOne(ctx context.Context, own chan reply) error {
+	if len(own) > 0 {
+		return nil
+	}
+	done := within(ctx, c.f.SetReadDeadline)
+	line, err := c.lines.next()
+	if err := done(err); err != nil {
+		return err
+	}
+	r, err := parseReply(line)
+	if err != nil {
+		return err
+	}
+	if r.ID == 0 {
+		if r.Error == nil {
+			return &Error{CodeProtocol, "the VM process answered a request that was not made"}
+		}
+		return r.Error // it is about to hang up, and says why
+	}
+	c.mu.Lock()
+	got := c.pending[r.ID]
+	delete(c.pending, r.ID)
+	c.mu.Unlock()
+	if got != nil { // else it was taken back
+		got <- r
+	}
+	return nil
+}
+
+func (c *Client) send(ctx context.Context, req request) error {
+	line, err := encodeLine(req, MaxLine)
+	if err != nil {
+		return err
+	}
+	select {
+	case c.wturn <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-c.wturn }()
+	done := within(ctx, c.f.SetWriteDeadline)
+	n, err := c.f.Write(line)
+	if err := done(err); err != nil {
+		if n == 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		// Answers to other calls may still be there to read.
+		return c.fail(err, false)
+	}
+	return nil
+}
+
+func (c *Client) forget(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.pending, id)
+}
+
+// takeBack tells the server that nobody waits for an answer any more.
+func (c *Client) takeBack(req request) {
+	c.forget(req.ID)
+	args, err := json.Marshal(cancelArgs{req.ID})
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	c.next++
+	id := c.next
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), takeBackTimeout)
+	defer cancel()
+	// The answers, to both, are skipped by whoever reads next.
+	_ = c.send(ctx, request{ID: id, Op: opCancel, Args: args})
+}
+
+// takeBackTimeout bounds how long an abandoned call waits for a VM process that
+// does not read.
+const takeBackTimeout = 100 * time.Millisecond
+
+// fail makes the connection unusable for new calls, and unless there may be
+// something left to read also for those under way. It gives the error that they
+// fail with: that of the first failure.
+func (c *Client) fail(err error, all bool) error {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
+		err = goneError(c.dir)
+		collectOrphans()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = err
+	}
+	if all {
+		c.f.Close()
+	}
+	return c.err
+}

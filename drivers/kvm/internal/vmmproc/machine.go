@@ -1,0 +1,135 @@
+package vmmproc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+)
+
+// Reason says why a run of a machine ended.
+type Reason string
+
+// The reasons. A Machine gives the first five; the server makes the others.
+const (
+	ReasonShutdown Reason = "shutdown" // the guest powered off
+	ReasonReboot   Reason = "reboot"   // the guest asked for a reset, also after a panic
+	ReasonCrash    Reason = "crash"    // triple fault, KVM internal error, fault of the VMM
+	ReasonKilled   Reason = "killed"   // Kill was called
+	// ReasonReset is the end of a machine whose Reset cannot be done in place;
+	// the server then builds it anew, whatever the policies say.
+	ReasonReset Reason = "reset"
+
+	ReasonStartFailed Reason = "start-failed" // the machine could not be built or started
+	ReasonDied        Reason = "died"         // the VM process was killed; written by the store
+)
+
+// Exit is how a machine ended.
+type Exit struct {
+	Reason Reason
+	Detail string // for people: the sub-error of KVM, the code bytes...
+}
+
+// Info is a snapshot of a machine. Sizes in bytes, CPUTime in nanoseconds.
+type Info struct {
+	State     string            `json:"state"` // "running" or "paused"
+	VCPUs     int               `json:"vcpus"`
+	Memory    uint64            `json:"memory"`
+	MaxMemory uint64            `json:"max_memory"`
+	CPUTime   time.Duration     `json:"cpu_time_ns"`
+	Exits     map[string]uint64 `json:"exits,omitempty"` // exits of the vCPUs by kind
+}
+
+// States of a machine.
+const (
+	StateRunning = "running"
+	StatePaused  = "paused"
+)
+
+// ErrMachineEnded is what a Machine's Input returns once the machine has ended.
+// The server then waits for the next machine, if there will be one.
+var ErrMachineEnded = errors.New("the machine has ended")
+
+// Machine is a virtual machine as this package needs it. The server calls Start
+// once, before any other method; then all methods may be called at any time from
+// any goroutine, but only one of Suspend, Resume and Reset at a time; Close once,
+// after the others have returned or while Input waits.
+//
+// An error that has a code for the client implements Coded, or wraps one of the
+// [Error] values of this package.
+type Machine interface {
+	// Start lets the guest run.
+	Start() error
+	// Suspend stops all vCPUs and returns when they have stopped. If ctx ends
+	// before, the guest runs on and the error is ctx's.
+	Suspend(ctx context.Context) error
+	// Resume undoes Suspend.
+	Resume(ctx context.Context) error
+	// PowerButton presses the ACPI power button. It does not wait for the guest.
+	PowerButton() error
+	// Reset resets the machine at once. Either it does so in place and Wait goes
+	// on, or the machine ends with ReasonReset.
+	Reset() error
+	// Kill makes the machine end with ReasonKilled unless it ended before. It
+	// does not block.
+	Kill()
+	// Wait returns how the machine ended, to any number of callers, at any time.
+	// An error is ctx's; what goes wrong in the machine is an Exit.
+	Wait(ctx context.Context) (Exit, error)
+	// Info must not block on the guest.
+	Info() Info
+	// Input gives the bytes to the console of the guest. It blocks until at
+	// least one byte is taken, ctx ends or the machine has ended
+	// (ErrMachineEnded), and says how many were taken.
+	Input(ctx context.Context, p []byte) (int, error)
+	// Close frees everything. A machine that has not ended is killed first. No
+	// write to the console follows.
+	Close() error
+}
+
+// Env is what a Factory builds a machine with. All of it belongs to the server.
+type Env struct {
+	// Files are the open descriptors that came with the spec, by name. They are
+	// used again when the guest reboots: read them with ReadAt, do not close
+	// them. They may be nil.
+	Files map[string]*os.File
+	// Console takes what the guest prints. Write never blocks on a reader, does
+	// not keep p and is never an error.
+	Console io.Writer
+	Log     *slog.Logger
+	// Rebuild is 0 for the first machine of a domain's run and counts its
+	// reboots.
+	Rebuild int
+}
+
+// Factory builds a machine from a spec, which is opaque to this package. It is
+// called in the VM process, again after each reboot of the guest, and undoes what
+// it did if it fails. Paths in the spec must be absolute. It should return when
+// ctx ends.
+type Factory func(ctx context.Context, spec json.RawMessage, env Env) (Machine, error)
+
+// Action is what to do when a machine ends in a certain way.
+type Action string
+
+// The actions. An empty Action is the default: ActionRestart for a reboot,
+// ActionDestroy otherwise.
+const (
+	ActionDestroy Action = "destroy" // end the domain
+	ActionRestart Action = "restart" // build the machine anew and start it
+)
+
+// Config is the part of a domain's configuration that the server carries out
+// itself.
+type Config struct {
+	OnPoweroff Action `json:"on_poweroff,omitempty"`
+	OnReboot   Action `json:"on_reboot,omitempty"`
+	OnCrash    Action `json:"on_crash,omitempty"`
+	// ConsoleLog is an absolute path to which what the guest prints is appended;
+	// empty for none. When it is ConsoleLogMax bytes long (0: 16 MiB) it is
+	// renamed to have ".1" at its end, replacing the one before.
+	ConsoleLog    string `json:"console_log,omitempty"`
+	ConsoleLogMax int64  `json:"console_log_max,omitempty"`
+}

@@ -1,0 +1,164 @@
+package vmmproc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	killPatience  = 10 * time.Second // for a killed machine to end by itself
+	firstRestart  = 100 * time.Millisecond
+	longRestart   = 5 * time.Second
+	longEnoughRun = 10 * time.Second // a machine that ran so long may restart at once
+)
+
+// supervise follows the machine until the domain's run ends: builds it anew when
+// a policy says so, and then takes everything down. It is the only one that
+// replaces s.m and that ends the run.
+func (s *Server) supervise(m Machine) {
+	defer close(s.done)
+	var delay time.Duration
+	for {
+		born := time.Now()
+		exit, ended := s.awaitEnd(m)
+		if !ended {
+			s.finish(m, Exit{Reason: ReasonKilled, Detail: "the machine did not end when it was killed; its process was ended under it"}, false)
+			return
+		}
+		stop, again := s.decide(exit)
+		if !again {
+			s.finish(m, stop, true)
+			return
+		}
+		s.log.Info("the machine is built anew", "reason", exit.Reason, "detail", exit.Detail)
+		// A guest that crashes at once must not keep the host busy.
+		if time.Since(born) > longEnoughRun || exit.Reason == ReasonReboot || exit.Reason == ReasonReset {
+			delay = 0
+		} else {
+			delay = min(max(firstRestart, 2*delay), longRestart)
+		}
+		next, err := s.rebuild(m, delay)
+		if err != nil {
+			stop := Exit{Reason: ReasonCrash, Detail: fmt.Sprintf("after %s, the machine could not be built anew: %v", exit.Reason, err)}
+			if s.killed.Err() != nil {
+				stop = Exit{Reason: ReasonKilled}
+			}
+			s.finish(nil, stop, true)
+			return
+		}
+		m = next
+	}
+}
+
+// awaitEnd waits for the end of the machine. It says false if the machine was
+// killed and is still there after a while.
+func (s *Server) awaitEnd(m Machine) (Exit, bool) {
+	ctx, cancel := context.WithCancel(context.Background())
+	killer := make(chan struct{})
+	stop := context.AfterFunc(s.killed, func() {
+		defer close(killer)
+		m.Kill()
+		if pause(ctx, killPatience) == nil {
+			cancel()
+		}
+	})
+	defer func() {
+		cancel()
+		if !stop() {
+			<-killer
+		}
+	}()
+	exit, err := m.Wait(ctx)
+	if err != nil {
+		return Exit{}, false
+	}
+	return exit, true
+}
+
+// decide says what the end of a machine means: how the run ended, or that the
+// machine is to be built again.
+func (s *Server) decide(exit Exit) (Exit, bool) {
+	s.mu.Lock()
+	comeBack := s.comeBack
+	s.comeBack = false
+	s.mu.Unlock()
+	if s.killed.Err() != nil {
+		// The guest may have ended by itself at the same moment, for good.
+		if exit.Reason == ReasonReset || exit.Reason == ReasonReboot || comeBack {
+			exit = Exit{Reason: ReasonKilled}
+		}
+		return exit, false
+	}
+	switch exit.Reason {
+	case ReasonReset:
+		return exit, true
+	case ReasonReboot:
+		return exit, s.cfg.OnReboot != ActionDestroy
+	case ReasonShutdown:
+		if comeBack {
+			// The power button was pressed for a reboot.
+			return Exit{Reason: ReasonReboot, Detail: exit.Detail}, s.cfg.OnReboot != ActionDestroy
+		}
+		return exit, s.cfg.OnPoweroff == ActionRestart
+	case ReasonCrash:
+		return exit, s.cfg.OnCrash == ActionRestart
+	case ReasonKilled:
+		return exit, false
+	}
+	return Exit{Reason: ReasonCrash, Detail: fmt.Sprintf("the machine ended for the unknown reason %q: %s", exit.Reason, exit.Detail)}, false
+}
+
+// rebuild closes the machine and starts another one in its place. A machine that
+// was suspended when it was reset is suspended again.
+func (s *Server) rebuild(old Machine, delay time.Duration) (Machine, error) {
+	// Suspend, Resume and Reset keep out; they fail on the old machine, which has
+	// ended, and so do not hold it long.
+	s.slow <- struct{}{}
+	defer func() { <-s.slow }()
+	s.addExits(old)
+	if err := old.Close(); err != nil {
+		s.log.Error("close the machine", "err", err)
+	}
+	if err := pause(s.killed, delay); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.reboots++
+	n := s.reboots
+	s.mu.Unlock()
+	m, err := s.build(s.killed, n)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Start(); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	if s.paused {
+		if err := m.Suspend(s.killed); err != nil {
+			s.log.Error("suspend the machine after its reset", "err", err)
+			s.paused = false
+		}
+	}
+	s.mu.Lock()
+	s.m = m
+	close(s.changed)
+	s.changed = make(chan struct{})
+	s.mu.Unlock()
+	return m, nil
+}
+
+// addExits keeps the counts of a machine that is about to be closed.
+func (s *Server) addExits(m Machine) {
+	info := m.Info()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cpuTime += info.CPUTime
+	for k, n := range info.Exits {
+		if s.exits == nil {
+			s.exits = map[string]uint64{}
+		}
+		s.exits[k] += n
+	}
+}
