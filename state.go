@@ -137,20 +137,35 @@ type StateError struct {
 }
 
 func (e *StateError) Error() string {
-	want := make([]string, len(e.Want))
-	for i, s := range e.Want {
-		want[i] = s.String()
+	is := e.State.String()
+	if e.State == NoState {
+		is = "in an unknown state"
 	}
-	msg := fmt.Sprintf("domain is %s, %s needs it %s", e.State, e.Op, strings.Join(want, " or "))
+	msg := fmt.Sprintf("domain is %s, %s needs it %s", is, e.Op, joinStates(e.Want))
 	switch {
+	case e.State == NoState || e.Op == OpDestroy: // nothing to advise
 	case e.Op == OpStart && e.State == Paused:
-		return msg + "; resume it"
-	case !e.State.Active() && slices.Contains(e.Want, Running):
-		return msg + "; start it first"
+		msg += "; resume it"
+	case e.Op == OpResume && !e.State.Active():
+		msg += "; start it"
+	case !e.State.Active() && slices.ContainsFunc(e.Want, State.Active):
+		msg += "; start it first"
 	case e.State == Paused && slices.Contains(e.Want, Running):
-		return msg + "; resume it first"
+		msg += "; resume it first"
 	}
 	return msg
+}
+
+// joinStates gives "a, b or c".
+func joinStates(states []State) string {
+	words := make([]string, len(states))
+	for i, s := range states {
+		words[i] = s.String()
+	}
+	if last := len(words) - 1; last > 0 {
+		return strings.Join(words[:last], ", ") + " or " + words[last]
+	}
+	return strings.Join(words, "")
 }
 
 // Is makes errors.Is(err, ErrInvalidState) true.
