@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"syscall"
 )
 
 // Image is an input file. The loader only calls R.ReadAt (and, for a sparse
@@ -29,6 +31,29 @@ func Open(f *os.File) (Image, error) {
 			Reason: fmt.Sprintf("it is not a regular file (%v)", st.Mode().Type()), Remedy: "name a file"}
 	}
 	return Image{R: f, Size: st.Size(), Name: f.Name()}, nil
+}
+
+// OpenPath opens a file for loading; the caller closes it. Its errors are
+// *Error values that name the path. A named pipe or a device is refused without
+// waiting for it.
+func OpenPath(path string) (*os.File, Image, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		e := &Error{File: path, Offset: -1, Err: fmt.Errorf("%w: %w", ErrRead, err)}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			e.Remedy = "check the path"
+		case errors.Is(err, fs.ErrPermission):
+			e.Remedy = "make the file readable for this user"
+		}
+		return nil, Image{}, e
+	}
+	img, err := Open(f)
+	if err != nil {
+		f.Close()
+		return nil, Image{}, err
+	}
+	return f, img, nil
 }
 
 // Format tells kernel images apart.

@@ -95,7 +95,7 @@ func pack(t testing.TB, c Compression, data []byte) []byte {
 	case LZMA:
 		w, err = lzma.WriterConfig{EOSMarker: true}.NewWriter(&buf)
 	case XZ:
-		w, err = xz.WriterConfig{BlockSize: 1 << 20}.NewWriter(&buf)
+		w, err = xz.WriterConfig{BlockSize: 100 << 10}.NewWriter(&buf)
 	case Zstd:
 		w, err = zstd.NewWriter(&buf)
 	case LZ4:

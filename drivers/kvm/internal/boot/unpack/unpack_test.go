@@ -50,7 +50,7 @@ func TestFixtures(t *testing.T) {
 func TestTools(t *testing.T) {
 	for name, f := range fixtures {
 		t.Run(name, func(t *testing.T) {
-			want, tool := vmlinux(1<<20), f.tool
+			want, tool := vmlinux(512<<10), f.tool
 			if f.compression == LZ4 {
 				want = vmlinux(lz4BlockSize + 100<<10)
 			}
@@ -65,7 +65,7 @@ func TestTools(t *testing.T) {
 }
 
 func TestLibraries(t *testing.T) {
-	want := vmlinux(3 << 20)
+	want := vmlinux(400 << 10)
 	for _, c := range []Compression{None, Gzip, LZMA, XZ, LZ4, Zstd} {
 		t.Run(c.String(), func(t *testing.T) {
 			got, err := unpack(t, bzImage(asPayload(c, pack(t, c, want), len(want))))
@@ -124,7 +124,7 @@ func requireTyped(t testing.TB, err error, sentinels ...error) {
 
 // TestBombs unpacks to much more than promised; none of it may get out.
 func TestBombs(t *testing.T) {
-	zeros := append(vmlinux(100), make([]byte, 64<<20)...)
+	zeros := append(vmlinux(100), make([]byte, 3<<20)...)
 	const promised = 1 << 20
 	for _, c := range []Compression{Gzip, LZMA, XZ, LZ4, Zstd} {
 		t.Run(c.String(), func(t *testing.T) {
@@ -216,7 +216,7 @@ func (c *cancelWriter) Write(p []byte) (int, error) {
 }
 
 func TestCancelled(t *testing.T) {
-	data := vmlinux(20 << 20)
+	data := append(vmlinux(1000), make([]byte, 20<<20)...)
 	for _, c := range []Compression{Gzip, LZ4, Zstd, None} {
 		t.Run(c.String(), func(t *testing.T) {
 			file := bzImage(asPayload(c, pack(t, c, data), len(data)))
