@@ -1,0 +1,173 @@
+//go:build linux && amd64
+
+package vmm
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// linuxSpec makes a machine that boots the kernel named by POLYVISOR_TEST_KERNEL (an ELF vmlinux or a bzImage) with this
+// test binary as the first process. The binary must be static: CGO_ENABLED=0.
+func linuxSpec(t testing.TB, do string) Spec {
+	t.Helper()
+	kernel := os.Getenv("POLYVISOR_TEST_KERNEL")
+	if kernel == "" {
+		t.Skip("needs a KVM that can boot a stock kernel, and POLYVISOR_TEST_KERNEL=path of one")
+	}
+	needKVM(t)
+	if _, err := os.Stat("/sys/module/kvm_pvm"); err == nil {
+		t.Skip("this KVM (kvm_pvm) cannot boot a stock kernel")
+	}
+	return Spec{Memory: 256 << 20, VCPUs: 1, Boot: Boot{Kind: BootLinux, Kernel: kernel, Initrd: testInitrd(t),
+		CommandLine: "console=ttyS0 quiet panic=-1 rdinit=/init pvtest=" + do}}
+}
+
+func testInitrd(t testing.TB) string {
+	t.Helper()
+	exe, err := os.ReadFile("/proc/self/exe")
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "initrd.cpio")
+	require.NoError(t, os.WriteFile(path, initramfs(exe), 0o600))
+	return path
+}
+
+var report = regexp.MustCompile(`PVTEST cpus=(\d+) kib=(\d+) uptime=(\S+) release=(\S+)`)
+
+// bootLinux starts a machine and waits for the report of its first process.
+func bootLinux(t *testing.T, spec Spec) (m *Machine, c *console, cpus int, kib uint64) {
+	t.Helper()
+	m, c = newMachine(t, spec)
+	seen := map[string]int{}
+	var mu sync.Mutex
+	m.unclaimed = func(space string, addr uint64) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen[fmt.Sprintf("%s %#x", space, addr)]++
+	}
+	begin := time.Now()
+	require.NoError(t, m.Start())
+	require.Eventually(t, func() bool {
+		return report.MatchString(c.String()) || m.Info().State == StateStopped
+	}, 4*time.Minute, time.Millisecond)
+	took := time.Since(begin)
+	r := report.FindStringSubmatch(c.String())
+	require.NotNil(t, r, "the guest stopped before its report")
+	cpus, _ = strconv.Atoi(r[1])
+	kib, _ = strconv.ParseUint(r[2], 10, 64)
+	mu.Lock()
+	defer mu.Unlock()
+	i := m.Info()
+	t.Logf("%d vCPUs, %d MiB: %v to the first process, %s\nexits %v\naccesses %v\nunclaimed %v", spec.VCPUs, spec.Memory>>20, took, r[0], i.Exits, i.Accesses, seen)
+	return m, c, cpus, kib
+}
+
+func TestLinuxSMP(t *testing.T) {
+	for _, n := range []int{1, 2, 4, 8} {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			spec := linuxSpec(t, "poweroff")
+			spec.VCPUs = n
+			m, _, cpus, _ := bootLinux(t, spec)
+			assert.Equal(t, n, cpus)
+			assert.Equal(t, StopShutdown, waitStop(t, m).Reason)
+		})
+	}
+}
+
+func TestLinuxReboot(t *testing.T) {
+	for do, detail := range map[string]string{"reboot": "", "panic": ""} {
+		t.Run(do, func(t *testing.T) {
+			m, _, _, _ := bootLinux(t, linuxSpec(t, do))
+			s := waitStop(t, m)
+			assert.Equal(t, StopReboot, s.Reason, s)
+			assert.Contains(t, s.Detail, detail)
+			t.Log(s)
+		})
+	}
+}
+
+func TestLinuxPVHEntry(t *testing.T) {
+	spec := linuxSpec(t, "poweroff")
+	spec.Boot.Entry = "pvh"
+	m, _, _, _ := bootLinux(t, spec)
+	assert.Equal(t, StopShutdown, waitStop(t, m).Reason)
+}
+
+func TestLinuxMemory(t *testing.T) {
+	for _, mib := range []uint64{128, 3072, 5120} {
+		t.Run(fmt.Sprint(mib), func(t *testing.T) {
+			spec := linuxSpec(t, "poweroff")
+			spec.Memory = mib << 20
+			m, _, _, kib := bootLinux(t, spec)
+			// The kernel keeps some for itself; what it reports is the rest.
+			assert.InDelta(t, mib<<10, kib, float64(64<<10+mib<<10/20))
+			assert.Equal(t, StopShutdown, waitStop(t, m).Reason)
+		})
+	}
+}
+
+// Typed lines reach a Linux guest whole, also more at once than any buffer between holds.
+func TestLinuxConsole(t *testing.T) {
+	m, c, _, _ := bootLinux(t, linuxSpec(t, "echo"))
+	c.waitFor(t, "READY")
+	line := strings.Repeat("0123456789abcdef", 6)
+	for i := range 20 {
+		l := fmt.Sprintf("%d:%s", i, line)
+		_, err := m.Input(t.Context(), []byte(l+"\n"))
+		require.NoError(t, err)
+		c.waitFor(t, fmt.Sprintf("ECHO[%d]%s", len(l), l))
+	}
+	_, err := m.Input(t.Context(), []byte("quit\n"))
+	require.NoError(t, err)
+	assert.Equal(t, StopShutdown, waitStop(t, m).Reason)
+}
+
+// A guest that is suspended for a while goes on, and its clock with the host's.
+func TestLinuxSuspend(t *testing.T) {
+	spec := linuxSpec(t, "uptime")
+	spec.VCPUs = 2
+	m, c, _, _ := bootLinux(t, spec)
+	uptime := func() float64 {
+		n := strings.Count(c.String(), "UPTIME")
+		require.Eventually(t, func() bool { return strings.Count(c.String(), "UPTIME") > n+1 }, time.Minute, time.Millisecond)
+		s := c.String()
+		f, err := strconv.ParseFloat(strings.Fields(s[strings.LastIndex(s[:strings.LastIndex(s, "UPTIME")], "UPTIME"):])[1], 64)
+		require.NoError(t, err)
+		return f
+	}
+	start, u0 := time.Now(), uptime()
+	time.Sleep(3 * time.Second)
+	require.NoError(t, m.Suspend())
+	before := m.Info().CPUTime
+	time.Sleep(5 * time.Second)
+	assert.Equal(t, before, m.Info().CPUTime, "a suspended machine uses no processor time")
+	require.NoError(t, m.Resume())
+	u1 := uptime()
+	host := time.Since(start).Seconds()
+	t.Logf("host %.2f s, guest %.2f s", host, u1-u0)
+	assert.InEpsilon(t, host, u1-u0, 0.1)
+	assert.NotContains(t, c.String(), "lockup")
+	require.NoError(t, m.Kill())
+}
+
+func TestLinuxSpinObeys(t *testing.T) {
+	spec := linuxSpec(t, "spin")
+	spec.VCPUs = 2
+	m, _, _, _ := bootLinux(t, spec)
+	for range 5 {
+		require.NoError(t, m.Suspend())
+		require.NoError(t, m.Resume())
+	}
+	require.NoError(t, m.Kill())
+	assert.Equal(t, StopKilled, waitStop(t, m).Reason)
+}

@@ -1,0 +1,76 @@
+package vmm
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Bounds of a Spec.
+const (
+	MinMemory = 32 << 20 // bytes
+	MaxVCPUs  = 64
+)
+
+// Spec says what a machine is. It holds no open files and no pointers into the process, so that it can be sent to the
+// process that runs the machine.
+type Spec struct {
+	Memory    uint64 `json:"memory"`               // bytes, a multiple of 4096, at least MinMemory
+	VCPUs     int    `json:"vcpus"`                // 1 to MaxVCPUs
+	HugePages bool   `json:"huge_pages,omitempty"` // advise the host to back memory by transparent huge pages
+	Boot      Boot   `json:"boot"`
+}
+
+// Boot kinds.
+const (
+	BootLinux = "linux" // a Linux kernel: ELF vmlinux or bzImage
+	BootGuest = "guest" // the guest that is built in
+)
+
+// Boot says what a machine runs.
+type Boot struct {
+	Kind        string `json:"kind"`
+	Kernel      string `json:"kernel,omitempty"` // path; Options.Kernel goes before it
+	Initrd      string `json:"initrd,omitempty"` // path; Options.Initrd goes before it
+	CommandLine string `json:"command_line,omitempty"`
+	Entry       string `json:"entry,omitempty"` // "" lets the loader choose, "long64", "pvh"
+}
+
+// ErrSpec is what every error of Validate matches.
+var ErrSpec = errors.New("invalid machine specification")
+
+// Validate checks what can be checked without the host and reports all that is wrong.
+func (s *Spec) Validate() error {
+	var bad []string
+	add := func(format string, a ...any) { bad = append(bad, fmt.Sprintf(format, a...)) }
+	switch {
+	case s.Memory < MinMemory:
+		add("memory of %d bytes is less than the least, %d", s.Memory, MinMemory)
+	case s.Memory%4096 != 0:
+		add("memory of %d bytes is not a multiple of 4096", s.Memory)
+	}
+	if s.VCPUs < 1 || s.VCPUs > MaxVCPUs {
+		add("%d vCPUs, a machine has 1 to %d", s.VCPUs, MaxVCPUs)
+	}
+	switch s.Boot.Kind {
+	case BootLinux:
+	case BootGuest:
+		if s.Boot.Kernel != "" || s.Boot.Initrd != "" {
+			add("the built-in guest takes no kernel and no initrd")
+		}
+	default:
+		add("boot kind %q is neither %q nor %q", s.Boot.Kind, BootLinux, BootGuest)
+	}
+	switch s.Boot.Entry {
+	case "", "long64", "pvh":
+	default:
+		add("boot entry %q is none of \"\", \"long64\", \"pvh\"", s.Boot.Entry)
+	}
+	if strings.ContainsRune(s.Boot.CommandLine, 0) {
+		add("the command line has a zero byte")
+	}
+	if bad == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrSpec, strings.Join(bad, "; "))
+}
