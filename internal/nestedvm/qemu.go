@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/polyvisor/polyvisor/internal/nestedvm/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -92,7 +93,7 @@ func qemuArgs(h *host, cfg Config) []string {
 		"-kernel", h.kernel, "-initrd", "/proc/self/fd/4", "-append", kernelArgs,
 		"-serial", "stdio",
 		"-chardev", "socket,id=port,fd=3",
-		"-device", serialDevice + ",max_ports=2", "-device", "virtserialport,chardev=port,name=" + portName,
+		"-device", serialDevice + ",max_ports=2", "-device", "virtserialport,chardev=port,name=" + wire.PortName,
 	}
 }
 

@@ -16,7 +16,8 @@ import (
 	"github.com/polyvisor/polyvisor/internal/nestedvm/wire"
 )
 
-const portName = wire.PortName
+// bootLimit bounds the time from the start of QEMU to readiness; a busy host needs half a minute at most.
+const bootLimit = 3 * time.Minute
 
 func run(ctx context.Context, cfg Config) (Result, error) {
 	cfg.Memory = cmp.Or(cfg.Memory, DefaultMemory)
@@ -46,7 +47,9 @@ func run(ctx context.Context, cfg Config) (Result, error) {
 	}
 	s := &session{cfg: cfg, start: time.Now(), emulator: e}
 	unwatch := context.AfterFunc(ctx, e.kill)
+	s.boot = time.AfterFunc(bootLimit, e.kill)
 	err = s.serve()
+	s.boot.Stop()
 	unwatch()
 	e.stop()
 	s.result.Console = e.console.String()
@@ -77,16 +80,16 @@ type session struct {
 	cfg      Config
 	start    time.Time
 	emulator *emulator
+	boot     *time.Timer // ends a machine that does not get ready
 	result   Result
 	ready    bool
 	current  int // command that runs, or -1
-	writeErr error
 }
 
 func (s *session) phase() string {
 	switch {
 	case !s.ready:
-		return "its boot"
+		return fmt.Sprintf("its boot, for which it has %s", bootLimit)
 	case s.current >= 0:
 		return fmt.Sprintf("command %v", s.cfg.Commands[s.current].Args)
 	default:
@@ -166,6 +169,7 @@ func (s *session) frame(k wire.Kind, p []byte, unpack *unpacker) (done bool, err
 		if err := json.Unmarshal(p, &m); err != nil {
 			return false, fmt.Errorf("nested machine: %w", err)
 		}
+		s.boot.Stop()
 		s.ready, s.result.Kernel, s.result.Boot = true, m.Kernel, time.Since(s.start)
 		if m.Fault != "" {
 			return false, s.emulator.faultOf("nested machine: " + m.Fault)
@@ -186,6 +190,9 @@ func (s *session) frame(k wire.Kind, p []byte, unpack *unpacker) (done bool, err
 		if err := json.Unmarshal(p, &m); err != nil {
 			return false, fmt.Errorf("nested machine: %w", err)
 		}
+		if s.current < 0 || m.Index != s.current {
+			return false, fmt.Errorf("nested machine: the end of command %d while no command runs or another one", m.Index)
+		}
 		s.current = -1
 		s.result.Commands = append(s.result.Commands, CommandResult{
 			ExitCode: m.Code, TimedOut: m.TimedOut, Elapsed: m.Elapsed, Fault: m.Fault, Left: m.Left,
@@ -199,6 +206,9 @@ func (s *session) frame(k wire.Kind, p []byte, unpack *unpacker) (done bool, err
 		}
 		if m.Fault != "" {
 			return false, fmt.Errorf("nested machine: %s", m.Fault)
+		}
+		if n := len(s.result.Commands); n != len(s.cfg.Commands) {
+			return false, fmt.Errorf("nested machine: done after %d of %d commands", n, len(s.cfg.Commands))
 		}
 		return true, nil
 	default:

@@ -26,6 +26,8 @@ func agent() {
 }
 
 func serve() error {
+	kvm := make(chan error, 1)
+	go func() { kvm <- setUpKVM() }() // takes a good half second, beside the wait for the host
 	if err := loadModules("transport"); err != nil {
 		return err
 	}
@@ -40,7 +42,7 @@ func serve() error {
 		return err
 	}
 	ready := wire.Ready{Kernel: kernelRelease(), Uptime: uptime()}
-	if err := errors.Join(configure(spec.Now), setUpKVM()); err != nil {
+	if err := errors.Join(configure(spec.Now), <-kvm); err != nil {
 		ready.Fault = err.Error()
 	}
 	if err := w.JSON(wire.KindReady, ready); err != nil {

@@ -9,10 +9,14 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var verbs = map[string]func(args []string) error{
@@ -21,9 +25,11 @@ var verbs = map[string]func(args []string) error{
 	"exit":   exit,
 	"write":  write,
 	"orphan": orphan,
-	"hang":   func([]string) error { fmt.Println("hanging"); select {} },
-	"sleep":  func([]string) error { time.Sleep(time.Hour); return nil },
+	"sleep":  func([]string) error { fmt.Println("sleeping"); time.Sleep(time.Hour); return nil },
+	"deaf":   func([]string) error { signal.Ignore(syscall.SIGQUIT); time.Sleep(time.Hour); return nil },
 	"crash":  func([]string) error { return os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0) },
+	"cat":    cat,
+	"pivot":  func([]string) error { return pivot() },
 }
 
 func main() {
@@ -62,8 +68,11 @@ func check() error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat("/dev/ptmx"); err != nil {
+	if _, err := os.Stat("/dev/pts/ptmx"); err != nil {
 		return err
+	}
+	if info, err := os.Stat(os.Getenv("XDG_RUNTIME_DIR")); err != nil || info.Mode().Perm() != 0o700 {
+		return fmt.Errorf("XDG_RUNTIME_DIR: %v, %v", info, err)
 	}
 	f, err := os.CreateTemp("", "")
 	if err != nil {
@@ -120,7 +129,7 @@ func exit(args []string) error {
 	return nil
 }
 
-// write copies args[1:] (or its standard input's end) into the file args[0].
+// write puts args[1:] into the file args[0].
 func write(args []string) error {
 	if err := os.MkdirAll(filepath.Dir(args[0]), 0o755); err != nil {
 		return err
@@ -139,4 +148,39 @@ func orphan([]string) error {
 	cmd := exec.Command(os.Args[0], "sleep")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd.Start()
+}
+
+func cat(args []string) error {
+	for _, a := range args {
+		b, err := os.ReadFile(a)
+		if err != nil {
+			return err
+		}
+		os.Stdout.Write(b)
+	}
+	return nil
+}
+
+// pivot does what a sandbox does: a new mount namespace with another root.
+func pivot() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		return err
+	}
+	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("private: %w", err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		return fmt.Errorf("mount: %w", err)
+	}
+	if err := os.Chdir(dir); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot_root: %w", err)
+	}
+	return nil
 }
