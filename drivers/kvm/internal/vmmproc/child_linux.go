@@ -166,31 +166,21 @@ func (t *terminator) started(s *Server) {
 	}
 }
 
-// answer does the VM process's part of the handshake up to the outcome.
+// answer does the VM process's part of the handshake up to the outcome. If it
+// fails, it has given up the life lock: the starter may take the end of the
+// handshake for the end of the process.
 func answer(sock *os.File, factory Factory, fds int, term *terminator, log *slog.Logger) (*Server, error) {
-	line, err := encodeLine(helloMessage{Version: Version, PID: os.Getpid()}, MaxLine)
+	life := os.NewFile(fdLife, "life lock")
+	order, err := receiveOrder(sock, fds)
 	if err != nil {
+		life.Close()
 		return nil, err
-	}
-	if _, err := sock.Write(line); err != nil {
-		return nil, fmt.Errorf("the starter is gone: %w", err)
-	}
-	line, err = newLineReader(sock, maxOrder).next()
-	if err != nil {
-		return nil, fmt.Errorf("the starter is gone: %w", err)
-	}
-	var order orderMessage
-	if err := decodeStrict(line, &order); err != nil {
-		return nil, &Error{CodeProtocol, fmt.Sprintf("malformed order: %v", err)}
-	}
-	if len(order.Files) != fds-fdFiles {
-		return nil, &Error{CodeProtocol, fmt.Sprintf("%d descriptors for %d files", fds-fdFiles, len(order.Files))}
 	}
 	files := make(map[string]*os.File, len(order.Files))
 	for i, name := range order.Files {
 		files[name] = os.NewFile(uintptr(fdFiles+i), name)
 	}
-	run, err := store.Adopt(order.RunDir, order.StateDir, os.NewFile(fdLife, "life lock"))
+	run, err := store.Adopt(order.RunDir, order.StateDir, life)
 	if err != nil {
 		return nil, err
 	}
@@ -215,6 +205,28 @@ func answer(sock *os.File, factory Factory, fds int, term *terminator, log *slog
 	}
 	term.started(srv)
 	return srv, nil
+}
+
+func receiveOrder(sock *os.File, fds int) (orderMessage, error) {
+	var order orderMessage
+	line, err := encodeLine(helloMessage{Version: Version, PID: os.Getpid()}, MaxLine)
+	if err != nil {
+		return order, err
+	}
+	if _, err := sock.Write(line); err != nil {
+		return order, fmt.Errorf("the starter is gone: %w", err)
+	}
+	line, err = newLineReader(sock, maxOrder).next()
+	if err != nil {
+		return order, fmt.Errorf("the starter is gone: %w", err)
+	}
+	if err := decodeStrict(line, &order); err != nil {
+		return order, &Error{CodeProtocol, fmt.Sprintf("malformed order: %v", err)}
+	}
+	if len(order.Files) != fds-fdFiles {
+		return order, &Error{CodeProtocol, fmt.Sprintf("%d descriptors for %d files", fds-fdFiles, len(order.Files))}
+	}
+	return order, nil
 }
 
 var errStarterGone = errors.New("the process that started the domain went away before its guest could run")

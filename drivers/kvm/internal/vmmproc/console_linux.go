@@ -48,6 +48,11 @@ type session struct {
 	wake chan struct{} // output has come, or the end; holds one
 	ctx  context.Context
 	end  context.CancelFunc
+
+	// For patience alone; they end with ctx.
+	patient   context.Context
+	impatient context.CancelFunc
+	until     time.Time
 }
 
 // Write takes output of the guest. It is the io.Writer of Env.
@@ -201,9 +206,7 @@ func (c *console) serveInput(s *session, early []byte) {
 // from the peer; if the peer then goes away, what it sent is dropped.
 func (c *console) give(s *session, p []byte) error {
 	for len(p) > 0 {
-		ctx, cancel := context.WithTimeout(s.ctx, inputPatience)
-		n, err := c.input(ctx, p)
-		cancel()
+		n, err := c.input(s.patience(), p)
 		p = p[n:]
 		if s.ctx.Err() != nil {
 			return s.ctx.Err()
@@ -223,6 +226,19 @@ func (c *console) give(s *session, p []byte) error {
 		}
 	}
 	return nil
+}
+
+// patience gives a context that ends within inputPatience, but not at once. It is
+// used for more than one call, so that a flood of input makes no garbage.
+func (s *session) patience() context.Context {
+	if s.patient == nil || time.Until(s.until) < inputPatience/2 {
+		s.until = time.Now().Add(inputPatience)
+		if s.impatient != nil {
+			s.impatient()
+		}
+		s.patient, s.impatient = context.WithDeadline(s.ctx, s.until)
+	}
+	return s.patient
 }
 
 // finish lets the owner read what was printed last, for a bounded time, and ends

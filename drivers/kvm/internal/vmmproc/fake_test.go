@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -24,13 +26,16 @@ type fakeSpec struct {
 	BuildCode    Code          `json:"build_code,omitempty"`
 	StartError   string        `json:"start_error,omitempty"`
 	RebuildError string        `json:"rebuild_error,omitempty"`
-	Deaf         bool          `json:"deaf,omitempty"` // takes no input
+	Deaf         bool          `json:"deaf,omitempty"`   // takes no input
+	Greedy       bool          `json:"greedy,omitempty"` // takes any input and drops it
 	IgnoreButton bool          `json:"ignore_button,omitempty"`
 	SlowSuspend  time.Duration `json:"slow_suspend,omitempty"`
 	CrashOnBoot  bool          `json:"crash_on_boot,omitempty"`
 	OffOnBoot    bool          `json:"off_on_boot,omitempty"`
 	Unkillable   bool          `json:"unkillable,omitempty"`
-	CatFile      string        `json:"cat_file,omitempty"` // prints a file of Env at boot
+	CatFile      string        `json:"cat_file,omitempty"`  // prints a file of Env at boot
+	PIDFile      string        `json:"pid_file,omitempty"`  // written before anything else
+	Exclusive    string        `json:"exclusive,omitempty"` // a file that only one machine may have
 }
 
 // fakeMachine has a guest that obeys lines on its console:
@@ -57,6 +62,11 @@ func fakeFactory(ctx context.Context, raw json.RawMessage, env Env) (Machine, er
 		return nil, &Error{CodeInvalidArgument, "spec: " + err.Error()}
 	}
 	sp := &m.spec
+	if sp.PIDFile != "" {
+		if err := os.WriteFile(sp.PIDFile, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+			return nil, err
+		}
+	}
 	time.Sleep(sp.BuildHang)
 	if sp.BuildDelay > 0 {
 		if err := pause(ctx, sp.BuildDelay); err != nil {
@@ -72,6 +82,13 @@ func fakeFactory(ctx context.Context, raw json.RawMessage, env Env) (Machine, er
 		return nil, fmt.Errorf("build: %w", &Error{sp.BuildCode, sp.BuildError})
 	case sp.RebuildError != "" && env.Rebuild > 0:
 		return nil, errors.New(sp.RebuildError)
+	}
+	if sp.Exclusive != "" {
+		f, err := os.OpenFile(sp.Exclusive, os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("the domain runs twice: %w", err)
+		}
+		f.Close()
 	}
 	return m, nil
 }
@@ -157,6 +174,9 @@ func (m *fakeMachine) Info() Info {
 }
 
 func (m *fakeMachine) Input(ctx context.Context, p []byte) (int, error) {
+	if m.spec.Greedy {
+		return len(p), nil
+	}
 	if m.spec.Deaf {
 		select {
 		case <-m.ended:
@@ -223,6 +243,9 @@ func (m *fakeMachine) Close() error {
 		return errors.New("closed twice")
 	}
 	m.closed = true
+	if m.spec.Exclusive != "" {
+		return os.Remove(m.spec.Exclusive)
+	}
 	return nil
 }
 

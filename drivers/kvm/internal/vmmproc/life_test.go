@@ -170,8 +170,7 @@ func TestPolicies(t *testing.T) {
 					require.NoError(t, err)
 				}
 				if tc.want != "" {
-					stop, err := cl.Wait(bg)
-					require.NoError(t, err)
+					stop := awaitStop(t, s, cl)
 					require.Equal(t, tc.want, stop.Reason)
 					return
 				}
@@ -200,8 +199,7 @@ func TestShutdownTakesRebootBack(t *testing.T) {
 	defer con.Close()
 	_, err = con.Write([]byte("off\n"))
 	require.NoError(t, err)
-	stop, err := cl.Wait(bg)
-	require.NoError(t, err)
+	stop := awaitStop(t, s, cl)
 	require.Equal(t, ReasonShutdown, stop.Reason)
 }
 
@@ -223,8 +221,7 @@ func TestRebuildFails(t *testing.T) {
 	require.NoError(t, modes[0].start(t, s, fakeSpec{RebuildError: "the kernel is gone"}, Config{}))
 	cl := dial(t, s)
 	require.NoError(t, cl.Reset(bg))
-	stop, err := cl.Wait(bg)
-	require.NoError(t, err)
+	stop := awaitStop(t, s, cl)
 	require.Equal(t, ReasonCrash, stop.Reason)
 	require.Contains(t, stop.Detail, "the kernel is gone")
 	requireTidy(t, s)
@@ -265,8 +262,7 @@ func TestSIGTERM(t *testing.T) {
 	require.NoError(t, err)
 	defer p.Release()
 	require.NoError(t, p.Signal(sigTERM))
-	stop, err := cl.Wait(bg)
-	require.NoError(t, err)
+	stop := awaitStop(t, s, cl)
 	require.Equal(t, ReasonKilled, stop.Reason)
 	requireTidy(t, s)
 }

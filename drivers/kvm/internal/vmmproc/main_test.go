@@ -5,6 +5,7 @@ package vmmproc
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -179,6 +180,19 @@ func dial(t testing.TB, s *store.Store) *Client {
 	require.NoError(t, err)
 	t.Cleanup(func() { cl.Close() })
 	return cl
+}
+
+// awaitStop waits for the end of the run, which may have come already.
+func awaitStop(t testing.TB, s *store.Store, cl *Client) Stop {
+	t.Helper()
+	stop, err := cl.Wait(bg)
+	if errors.Is(err, ErrGone) {
+		rec, err := s.StopRecord(uuidN(1))
+		require.NoError(t, err)
+		return Stop{Reason: Reason(rec.Reason), Detail: rec.Detail}
+	}
+	require.NoError(t, err)
+	return stop
 }
 
 // expect reads from a console until text has come.

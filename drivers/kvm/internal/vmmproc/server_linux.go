@@ -90,7 +90,7 @@ func Serve(ctx context.Context, cfg ServeConfig, factory Factory) (*Server, erro
 	return s, nil
 }
 
-// start is in the order of what is cheap to undo.
+// start undoes nothing but the machine; Serve does the rest.
 func (s *Server) start(ctx context.Context, commit func() error) error {
 	if err := s.cfg.validate(); err != nil {
 		return err
@@ -102,16 +102,15 @@ func (s *Server) start(ctx context.Context, commit func() error) error {
 		}
 		s.console.log = l
 	}
-	ln, err := listen(s.run.Dir, store.SocketName)
-	if err != nil {
-		return err
-	}
-	s.ln = ln
 	m, err := s.build(ctx, 0)
 	if err != nil {
 		return err
 	}
-	if err = context.Cause(ctx); err == nil && commit != nil {
+	// Not before: a client that connects is served at once.
+	if s.ln, err = listen(s.run.Dir, store.SocketName); err == nil {
+		err = context.Cause(ctx)
+	}
+	if err == nil && commit != nil {
 		err = commit()
 	}
 	if err == nil {
@@ -275,7 +274,11 @@ func (s *Server) closeFiles() {
 func (s *Server) acceptLoop() {
 	for {
 		f, err := accept(s.ln)
-		if errors.Is(err, os.ErrClosed) {
+		if s.killed.Err() != nil {
+			// The socket is closed, or about to be.
+			if err == nil {
+				f.Close()
+			}
 			return
 		}
 		if err != nil {

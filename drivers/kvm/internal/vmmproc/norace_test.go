@@ -1,0 +1,5 @@
+//go:build !race
+
+package vmmproc
+
+const raceEnabled = false
