@@ -23,6 +23,8 @@ const (
 	// drainTime is how long a console may keep quiet after its domain has
 	// stopped before it is given up.
 	drainTime = 5 * time.Second
+	// flushTime is how long Ctrl-] waits for a guest to take what was typed.
+	flushTime = 300 * time.Millisecond
 )
 
 // endKind says how an attachment ended.
@@ -51,9 +53,11 @@ type attachment struct {
 
 	ends   chan end      // the first one counts
 	quit   chan struct{} // closed when the attachment is over
-	input  chan []byte   // from standard input to the console
 	panics chan string
 	wg     sync.WaitGroup
+
+	input   chan []byte   // from standard input to the console; nil is the end
+	flushed chan struct{} // closed when the nil was reached
 
 	// reading is when the Read of the console under way began, in Unix
 	// nanoseconds, 0 while none is.
@@ -73,7 +77,8 @@ func (a *app) attach(ctx context.Context, con io.ReadWriteCloser, onSignal func(
 	}
 	at := &attachment{
 		con: con, out: a.stdout, in: in,
-		ends: make(chan end, 8), quit: make(chan struct{}), input: make(chan []byte, 1), panics: make(chan string, 4),
+		ends: make(chan end, 8), quit: make(chan struct{}), panics: make(chan string, 4),
+		input: make(chan []byte, 1), flushed: make(chan struct{}),
 	}
 	tty, err := rawTerminal(a.stdin, a.stdout)
 	if err != nil {
@@ -209,6 +214,7 @@ func (at *attachment) readInput() {
 		if at.tty != nil {
 			if i := bytes.IndexByte(data, detachKey); i >= 0 {
 				at.send(data[:i])
+				at.flush()
 				at.end(end{kind: endDetached})
 				return
 			}
@@ -242,10 +248,28 @@ func (at *attachment) send(data []byte) {
 	}
 }
 
+// flush waits a moment until what was typed has reached the guest.
+func (at *attachment) flush() {
+	select {
+	case at.input <- nil:
+	default:
+		return
+	}
+	select {
+	case <-at.flushed:
+	case <-at.quit:
+	case <-time.After(flushTime):
+	}
+}
+
 func (at *attachment) writeInput() {
 	for {
 		select {
 		case data := <-at.input:
+			if data == nil {
+				close(at.flushed)
+				return
+			}
 			if _, err := at.con.Write(data); err != nil {
 				return // the console ended, which copyOutput tells
 			}

@@ -28,9 +28,6 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		args = []string{} // cobra would take the arguments of the process
 	}
 	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(a.stderr)
 	return a.exitCode(ctx, root.ExecuteContext(ctx))
 }
 
@@ -100,6 +97,9 @@ NAME is a domain's name, its UUID or, while it is active, its ID.`,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
 	f := root.PersistentFlags()
 	f.StringVarP(&a.uri, "connect", "c", "", "URI of the hypervisor (default $POLYVISOR_URI, else kvm:///system for root and kvm:///session for others)")

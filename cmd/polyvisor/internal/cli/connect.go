@@ -36,7 +36,11 @@ func (a *app) open(ctx context.Context) (*polyvisor.Conn, error) {
 	if a.readOnly {
 		opts = append(opts, polyvisor.ReadOnly())
 	}
-	return polyvisor.Open(ctx, a.connectURI(), opts...)
+	conn, err := polyvisor.Open(ctx, a.connectURI(), opts...)
+	if err == nil {
+		a.logger().Debug("connected", "uri", conn.URI(), "driver", conn.Type())
+	}
+	return conn, err
 }
 
 // withConn runs f on a connection of its own.

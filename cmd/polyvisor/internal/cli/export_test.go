@@ -1,0 +1,31 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// What the tests look at from outside.
+var (
+	DefaultURI = defaultURI
+	StopCode   = stopCode
+)
+
+// Root is the tree of commands.
+func Root() *cobra.Command { return (&app{stderr: &lockedWriter{}}).root() }
+
+type panickingConsole struct{ io.ReadWriteCloser }
+
+func (panickingConsole) Read([]byte) (int, error) { panic("a fault in the console") }
+func (panickingConsole) Close() error             { return nil }
+
+// AttachPanicking attaches the terminal to a console whose Read panics.
+func AttachPanicking(tty *os.File) {
+	ctx, sig := watchSignals(context.Background())
+	defer sig.stop()
+	a := &app{stdin: tty, stdout: tty, stderr: &lockedWriter{w: io.Discard}, signals: sig}
+	_, _ = a.attach(ctx, panickingConsole{}, nil, nil)
+}

@@ -1,0 +1,247 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+
+	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/cmd/polyvisor/internal/cli"
+)
+
+func TestUsageErrors(t *testing.T) {
+	h, uri := host(t)
+	h.noConsole = true
+	for _, tc := range []struct {
+		args string
+		want string
+	}{
+		{"frobnicate", "unknown command \"frobnicate\""},
+		{"lst", "unknown command \"lst\""},
+		{"list --al", "unknown flag: --al"},
+		{"list extra", "unexpected argument \"extra\""},
+		{"list --all --inactive", "[all inactive]"},
+		{"list -o yaml", "want table or json"},
+		{"info", "want the name, the UUID or the ID of one domain"},
+		{"info a b", "unexpected argument \"b\""},
+		{"info ../x", "slash"},
+		{"define", "want a file"},
+		{"start", "want the name"},
+		{"run a.json b.json", "unexpected argument \"b.json\""},
+		{"run --file a.json b.json", "both --file a.json and b.json"},
+		{"run --memory 512", "512 alone means bytes; for MiB write 512MiB"},
+		{"run --memory many", "want a number and a unit"},
+		{"run --memory 1048577", "not a multiple of 4KiB"},
+		{"run --vcpus -2", "vcpus: -2 is negative"},
+		{"run --uuid x", "--uuid \"x\": invalid UUID"},
+		{"run --name=", "every domain needs a name"},
+		{"run --initrd i", "needs boot.kernel"},
+		{"run --on-reboot never", "\"never\" is not an action"},
+		{"run", "has no console; give --detach"},
+		{"wait --timeout soon x", "invalid argument \"soon\""},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			code, out, err := invoke(t, "", append([]string{"-c", uri}, strings.Fields(tc.args)...)...)
+			require.Equal(t, 2, code, err)
+			require.Empty(t, out)
+			require.Contains(t, err, tc.want)
+			require.True(t, strings.HasPrefix(err, "polyvisor: "), err)
+			require.Equal(t, 1, strings.Count(err, "\n"), "one line: %q", err)
+		})
+	}
+	require.Empty(t, h.domains)
+}
+
+func TestFailures(t *testing.T) {
+	_, uri := host(t)
+	defineAll(t, uri, "web")
+	for _, tc := range []struct{ args, want string }{
+		{"-c " + uri + " suspend web", "domain is shutoff, suspend needs it running or blocked; start it first"},
+		{"-c " + uri + " console web", "start it first"},
+		{"-c " + uri + " -r start web", "connection is read-only; leave --readonly out"},
+		{"-c nosuch:///x list", "no driver for nosuch:// is linked into this program (known: "},
+		{"-c memtest:///x?colour=red list", "unknown parameter colour"},
+		{"-c memtest:/// list", "not found: no host"},
+		{"-c memtest list", "no driver; want DRIVER:///PATH"},
+		{"-c memtest:///x info 77", "lookup \"ID 77\": not found"},
+		{"-c memtest:///x info 2a2e1b5c-0000-4000-8000-000000000000", "lookup \"2a2e1b5c-0000-4000-8000-000000000000\": not found"},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			code, out, err := invoke(t, "", strings.Fields(tc.args)...)
+			require.Equal(t, 1, code, err)
+			require.Empty(t, out)
+			require.Contains(t, err, tc.want)
+			require.Equal(t, 1, strings.Count(err, "\n"), "one line: %q", err)
+		})
+	}
+}
+
+func TestURI(t *testing.T) {
+	require.Equal(t, "memtest:///a?b=c\n", must(t, "-c", "memtest:///a?b=c", "uri"))
+	t.Setenv("POLYVISOR_URI", "memtest:///env")
+	require.Equal(t, "memtest:///env\n", must(t, "uri"))
+	require.Equal(t, "memtest:///flag\n", must(t, "uri", "--connect", "memtest:///flag"))
+	t.Setenv("POLYVISOR_URI", "")
+	want := "kvm:///session\n"
+	if os.Getuid() == 0 {
+		want = "kvm:///system\n"
+	}
+	require.Equal(t, want, must(t, "uri"))
+	require.Equal(t, "kvm:///session", cli.DefaultURI(1000))
+	require.Equal(t, "kvm:///system", cli.DefaultURI(0))
+	code, _, err := invoke(t, "", "-c", "memtest://user:secret@host/", "uri")
+	require.Equal(t, 1, code)
+	require.NotContains(t, err, "secret")
+}
+
+func TestVersion(t *testing.T) {
+	_, uri := host(t)
+	out := must(t, "-c", uri, "version")
+	require.Contains(t, out, "polyvisor:    "+polyvisor.LibraryVersion+" (go")
+	require.Contains(t, out, "hypervisor:   memtest 1\n")
+	out = must(t, "-c", "nosuch:///x", "version", "-o", "json")
+	require.Contains(t, out, `"error": "nosuch: open: unsupported operation: no driver`)
+}
+
+func TestVerbose(t *testing.T) {
+	_, uri := host(t)
+	code, _, err := invoke(t, "", "-v", "-c", uri, "list")
+	require.Zero(t, code)
+	require.Contains(t, err, "level=DEBUG msg=connected uri="+uri)
+}
+
+// Every command explains itself.
+func TestHelp(t *testing.T) {
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		t.Run(c.CommandPath(), func(t *testing.T) {
+			require.NotEmpty(t, c.Short)
+			require.NotEmpty(t, c.Long)
+			require.Contains(t, c.Example, "polyvisor")
+			require.False(t, strings.HasSuffix(c.Short, "."), c.Short)
+			for _, line := range strings.Split(c.Long, "\n") {
+				require.LessOrEqual(t, len(line), 82, line)
+			}
+		})
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(cli.Root())
+	require.Contains(t, must(t), "Running domains:")
+	require.Contains(t, must(t, "help", "run"), "--on-reboot")
+	require.Contains(t, must(t, "completion", "bash"), "polyvisor")
+}
+
+// docs/cli.md has every command and every flag.
+func TestDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../../../docs/cli.md")
+	require.NoError(t, err)
+	for _, c := range cli.Root().Commands() {
+		require.Contains(t, string(doc), "polyvisor "+c.Name(), "command")
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" {
+				require.Contains(t, string(doc), "--"+f.Name, "flag of %s", c.Name())
+			}
+		})
+	}
+	for _, r := range polyvisor.StopReasons() {
+		require.Contains(t, string(doc), fmt.Sprintf("| %d | %s |", cli.StopCode(r), r))
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	h, uri := host(t)
+	defineAll(t, uri, "ant", "bee", "cow")
+	must(t, "-c", uri, "start", "bee")
+	must(t, "-c", uri, "start", "cow")
+	must(t, "-c", uri, "suspend", "cow")
+	for _, tc := range []struct {
+		args string
+		want []string
+	}{
+		{"info", []string{"ant\tshutoff", "bee\trunning", "cow\tpaused"}},
+		{"start", []string{"ant\tshutoff"}},
+		{"suspend", []string{"bee\trunning"}},
+		{"resume", []string{"cow\tpaused"}},
+		{"destroy", []string{"bee\trunning", "cow\tpaused"}},
+		{"info ant", nil},
+		{"list -o", []string{"table", "json"}},
+		{"run --on-reboot", []string{"destroy", "restart"}},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			words := append([]string{"__complete", "-c", uri, "-v"}, strings.Fields(tc.args)...)
+			code, out, _ := invoke(t, "", append(words, "")...)
+			require.Zero(t, code)
+			lines := strings.Split(strings.TrimSpace(out), "\n")
+			require.Equal(t, ":4", lines[len(lines)-1], "no file names")
+			require.ElementsMatch(t, tc.want, lines[:len(lines)-1])
+		})
+	}
+	_, out, _ := invoke(t, "", "__complete", "define", "")
+	require.Equal(t, "json\n:8\n", out)
+	_, out, _ = invoke(t, "", "__complete", "-c", "mem")
+	require.Contains(t, out, "memtest:///session")
+
+	// A hypervisor that is absent or hangs gives nothing, and no error.
+	code, out, _ := invoke(t, "", "__complete", "-c", "nosuch:///x", "info", "")
+	require.Zero(t, code)
+	require.Equal(t, ":4\n", out)
+	h.slow = patience
+	code, out, _ = invoke(t, "", "__complete", "-c", uri, "info", "")
+	require.Zero(t, code)
+	require.Equal(t, ":4\n", out)
+}
+
+type brokenWriter struct{ err error }
+
+func (w brokenWriter) Write([]byte) (int, error) { return 0, w.err }
+
+func TestBrokenOutput(t *testing.T) {
+	_, uri := host(t)
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	r.Close()
+	defer w.Close()
+	var msg bytes.Buffer
+	require.Equal(t, 141, cli.Main(context.Background(), []string{"-c", uri, "list"}, strings.NewReader(""), w, &msg))
+	require.Empty(t, msg.String(), "a closed pipe is no news")
+	require.Equal(t, 1, cli.Main(context.Background(), []string{"-c", uri, "list"}, strings.NewReader(""), brokenWriter{errors.New("disk full")}, &msg))
+	require.Equal(t, "polyvisor: standard output: disk full\n", msg.String())
+}
+
+func TestContext(t *testing.T) {
+	_, uri := host(t)
+	defineAll(t, uri, "web")
+	must(t, "-c", uri, "start", "web")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var out, msg bytes.Buffer
+	require.Equal(t, 1, cli.Main(ctx, []string{"-c", uri, "wait", "web"}, strings.NewReader(""), &out, &msg))
+	require.Contains(t, msg.String(), "context canceled")
+}
+
+func TestDoctor(t *testing.T) {
+	_, uri := host(t)
+	out := must(t, "-c", uri, "doctor")
+	require.Contains(t, out, "driver  ok       memtest, memtest 1, amd64 guests, up to 8 vCPUs\n")
+	require.Contains(t, out, "virtual machines can run here\n")
+
+	code, out, err := invoke(t, "", "-c", "kvm:///session?device=/nonexistent", "doctor", "-o", "json")
+	require.Equal(t, 1, code)
+	require.Empty(t, err)
+	require.Contains(t, out, `"usable": false`)
+	require.Contains(t, out, "/nonexistent does not exist")
+	for _, name := range []string{"driver", "platform", "kvm device", "kvm kind", "nested", "tun", "vhost-net", "vhost-vsock",
+		"huge pages", "transparent huge pages", "memory", "state directory", "run directory", "kernel"} {
+		require.Contains(t, out, fmt.Sprintf(`"name": %q`, name))
+	}
+}
