@@ -2,6 +2,7 @@ package polyvisor
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/bits"
 	"strconv"
@@ -25,6 +26,9 @@ type Bytes uint64
 func ParseBytes(s string) (Bytes, error) {
 	digits := strings.TrimRight(s, "KMGTiB ")
 	n, err := strconv.ParseUint(digits, 10, 64)
+	if errors.Is(err, strconv.ErrRange) {
+		return 0, fmt.Errorf("size %q does not fit 64 bits", s)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("size %q: want a number and a unit, such as 512MiB", s)
 	}

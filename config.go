@@ -123,11 +123,17 @@ func (f *File) UnmarshalJSON(b []byte) error {
 func ParseConfig(data []byte) (*Config, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	var c Config
+	var c *Config
 	err := dec.Decode(&c)
-	if err == nil {
-		if _, err = dec.Token(); errors.Is(err, io.EOF) {
-			return &c, nil
+	switch {
+	case errors.Is(err, io.EOF):
+		err = errors.New("it is empty; the least is {\"name\": \"NAME\"}")
+	case err != nil:
+	case c == nil:
+		err = errors.New("it is null; want a JSON object")
+	default:
+		if _, end := dec.Token(); errors.Is(end, io.EOF) {
+			return c, nil
 		}
 		err = errors.New("more data after the JSON object")
 	}

@@ -345,40 +345,54 @@ func (f DomainFilter) wants(s State) bool {
 // while the list is made are left out.
 func (c *Conn) Domains(ctx context.Context, f DomainFilter) ([]*Domain, error) {
 	var doms []*Domain
-	err := c.call(ctx, "list", "", func(ctx context.Context) error {
-		list, err := c.driver.List(ctx)
+	err := c.list(ctx, f.Active != f.Inactive, func(inst Instance, s State) {
+		if f.wants(s) {
+			doms = append(doms, c.domain(inst))
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(doms, func(a, b *Domain) int { return strings.Compare(a.name, b.name) })
+	return doms, nil
+}
+
+// list calls each for every domain, with its state if that is asked for.
+func (c *Conn) list(ctx context.Context, states bool, each func(Instance, State)) error {
+	return c.call(ctx, "list", "", func(ctx context.Context) error {
+		all, err := c.driver.List(ctx)
 		if err != nil {
 			return err
 		}
-		for _, inst := range list {
-			if f.Active != f.Inactive {
-				s, err := inst.State(ctx)
-				if errors.Is(err, ErrNotFound) {
+		for _, inst := range all {
+			var s State
+			if states {
+				if s, err = inst.State(ctx); errors.Is(err, ErrNotFound) {
 					continue
 				} else if err != nil {
 					return err
 				}
-				if !f.wants(s) {
-					continue
-				}
 			}
-			doms = append(doms, c.domain(inst))
+			each(inst, s)
 		}
 		return nil
 	})
-	slices.SortFunc(doms, func(a, b *Domain) int { return strings.Compare(a.Name(), b.Name()) })
-	return doms, err
 }
 
 // CountDomains gives the numbers of active and of defined, inactive domains
 // (virConnectNumOfDomains, virConnectNumOfDefinedDomains).
 func (c *Conn) CountDomains(ctx context.Context) (active, inactive int, err error) {
-	a, err := c.Domains(ctx, DomainFilter{Active: true})
+	err = c.list(ctx, true, func(_ Instance, s State) {
+		if s.Active() {
+			active++
+		} else {
+			inactive++
+		}
+	})
 	if err != nil {
 		return 0, 0, err
 	}
-	i, err := c.Domains(ctx, DomainFilter{Inactive: true})
-	return len(a), len(i), err
+	return active, inactive, nil
 }
 
 // console is a console that the connection closes with itself.
@@ -389,12 +403,24 @@ type console struct {
 	err  error
 }
 
+// track makes Close close con too. It reports false if Close is under way.
+func (c *Conn) track(con *console) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.consoles[con] = struct{}{}
+	return true
+}
+
 func (c *console) Close() error {
 	c.once.Do(func() {
+		c.err = c.ReadWriteCloser.Close()
+		// Last, so that Conn.Close waits for it.
 		c.conn.mu.Lock()
 		delete(c.conn.consoles, c)
 		c.conn.mu.Unlock()
-		c.err = c.ReadWriteCloser.Close()
 	})
 	return c.err
 }

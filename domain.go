@@ -260,13 +260,10 @@ func (d *Domain) Console(ctx context.Context, o ConsoleOptions) (io.ReadWriteClo
 			return err
 		}
 		con = &console{ReadWriteCloser: rwc, conn: d.conn}
-		d.conn.mu.Lock()
-		defer d.conn.mu.Unlock()
-		if d.conn.closed {
+		if !d.conn.track(con) {
 			_ = rwc.Close()
 			return ErrClosed
 		}
-		d.conn.consoles[con] = struct{}{}
 		return nil
 	})
 	if err != nil {

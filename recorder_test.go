@@ -24,6 +24,7 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 // what a call does, and checks while it is called what the root package
 // promises to drivers: a broken promise is a violation, which fails the test.
 type recorder struct {
+	name string // what Type returns
 	caps polyvisor.Capabilities
 
 	// script runs in every call except Capabilities, Type, Name and UUID. It
@@ -60,6 +61,7 @@ type recDomain struct {
 // newRecorder gives a recorder that can do everything.
 func newRecorder(t testing.TB) *recorder {
 	r := &recorder{
+		name:    "rec",
 		caps:    polyvisor.Capabilities{Arch: "amd64", OSType: "hvm", Features: polyvisor.Features(), MaxVCPUs: 64, MinMemory: 1 << 20, MaxMemory: 1 << 40},
 		domains: make(map[uuid.UUID]*recDomain),
 	}
@@ -194,7 +196,7 @@ func (r *recorder) Capabilities() polyvisor.Capabilities {
 	return r.caps
 }
 
-func (r *recorder) Type() string { return "rec" }
+func (r *recorder) Type() string { return r.name }
 
 func (r *recorder) Version(ctx context.Context) (polyvisor.Version, error) {
 	leave, err := r.enter(ctx, "version")

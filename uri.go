@@ -29,8 +29,35 @@ type URI struct {
 // ParseURI parses a connection URI. The error matches ErrInvalidConfig and
 // never repeats a password.
 func ParseURI(s string) (*URI, error) {
+	u, err := parseURI(s)
+	if err != nil && mayHoldPassword(s) {
+		// What is wrong may be a part of the password, so nothing is quoted.
+		err = errors.New("it cannot be parsed or holds a password; a password in a URI is refused, use the transport's own authentication; write an '@' that does not end a user name as %40")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: connection URI: %w", ErrInvalidConfig, err)
+	}
+	return u, nil
+}
+
+// mayHoldPassword reports whether text before an '@' looks like user:password,
+// whatever else is wrong with s.
+func mayHoldPassword(s string) bool {
+	at := strings.LastIndexByte(s, '@')
+	if at < 0 {
+		return false
+	}
+	scheme, rest, colon := strings.Cut(s[:at], ":")
+	if !colon {
+		return false
+	}
+	authority, slashes := strings.CutPrefix(rest, "//")
+	return !slashes || strings.Contains(scheme, "/") || strings.Contains(authority, ":")
+}
+
+func parseURI(s string) (*URI, error) {
 	if s == "" {
-		return nil, fmt.Errorf("%w: the connection URI is empty; kvm:///session is this user's virtual machines on this host", ErrInvalidConfig)
+		return nil, errors.New("it is empty; kvm:///session is this user's virtual machines on this host")
 	}
 	raw, err := url.Parse(s)
 	if err != nil {
@@ -39,11 +66,11 @@ func ParseURI(s string) (*URI, error) {
 		if errors.As(err, &ue) {
 			err = ue.Err
 		}
-		return nil, fmt.Errorf("%w: connection URI: %w", ErrInvalidConfig, err)
+		return nil, err
 	}
 	u := &URI{Host: raw.Host, Path: raw.Path}
 	bad := func(format string, args ...any) error {
-		return fmt.Errorf("%w: connection URI %q: %s", ErrInvalidConfig, raw.Redacted(), fmt.Sprintf(format, args...))
+		return fmt.Errorf("%q: %s", s, fmt.Sprintf(format, args...))
 	}
 	u.Scheme, u.Transport, _ = strings.Cut(raw.Scheme, "+")
 	switch {
@@ -51,14 +78,16 @@ func ParseURI(s string) (*URI, error) {
 		return nil, bad("no driver; want DRIVER:///PATH, such as kvm:///session")
 	case strings.HasSuffix(raw.Scheme, "+"):
 		return nil, bad("no transport after '+'; want unix, tcp, tls or ssh")
-	case raw.Opaque != "" || !strings.Contains(s, "://"):
+	case !strings.HasPrefix(s[len(raw.Scheme):], "://"):
 		return nil, bad("want three slashes, as in %s:///session", raw.Scheme)
+	case strings.HasSuffix(raw.Host, ":"):
+		return nil, bad("no port after the ':' of the host")
 	case raw.Fragment != "":
 		return nil, bad("a fragment (#%s) has no meaning", raw.Fragment)
 	}
 	if raw.User != nil {
 		if _, ok := raw.User.Password(); ok {
-			return nil, bad("a password in a URI is refused; use the transport's own authentication")
+			return nil, bad("a password is refused")
 		}
 		u.User = raw.User.Username()
 	}

@@ -71,12 +71,13 @@ func (c *Config) Validate() error {
 			p.add("boot.initrd: needs boot.kernel")
 		}
 	}
-	if strings.ContainsRune(c.Boot.CommandLine, 0) {
+	switch {
+	case strings.ContainsRune(c.Boot.CommandLine, 0):
 		p.add("boot.cmdline: contains a NUL byte")
+	case !utf8.ValidString(c.Boot.CommandLine):
+		p.add("boot.cmdline: is not UTF-8")
 	}
-	if strings.ContainsRune(c.Console.Log, 0) {
-		p.add("console.log: contains a NUL byte")
-	}
+	p.path("console.log", c.Console.Log)
 	p.action("on_poweroff", c.OnPoweroff)
 	p.action("on_reboot", c.OnReboot)
 	p.action("on_crash", c.OnCrash)
@@ -161,11 +162,21 @@ func (p *problems) add(format string, args ...any) {
 }
 
 func (p *problems) file(field string, f File) {
-	switch {
-	case f.Path != "" && f.Open != nil:
+	if f.Path != "" && f.Open != nil {
 		p.add("%s: both a path and an open file; give one", field)
-	case strings.ContainsRune(f.Path, 0):
+		return
+	}
+	p.path(field, f.Path)
+}
+
+// path refuses what no file can have as its path, and what JSON, in which
+// definitions are stored, would turn into the path of another file.
+func (p *problems) path(field, path string) {
+	switch {
+	case strings.ContainsRune(path, 0):
 		p.add("%s: the path contains a NUL byte", field)
+	case !utf8.ValidString(path):
+		p.add("%s: the path is not UTF-8", field)
 	}
 }
 

@@ -1,0 +1,42 @@
+package polyvisor_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/polyvisor/polyvisor"
+)
+
+func TestInfo(t *testing.T) {
+	info := polyvisor.Info{State: polyvisor.Running, ID: 3, Memory: 512 * polyvisor.MiB, VCPUs: 2, CPUTime: 1234567 * time.Microsecond}
+	assert.Equal(t, "running, 2 vCPUs, 512MiB, CPU time 1.235s", info.String())
+	data, err := json.Marshal(info)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"state":"running","id":3,"persistent":false,"max_memory":0,"memory":536870912,"vcpus":2,"cpu_time_ns":1234567000}`, string(data))
+	info.LastStop = &polyvisor.Stop{Reason: polyvisor.StopCrash, Detail: "triple fault", Time: time.Unix(0, 0).UTC()}
+	data, err = json.Marshal(info)
+	require.NoError(t, err)
+	assert.Contains(t, string(data), `"last_stop":{"reason":"crash","detail":"triple fault","time":"1970-01-01T00:00:00Z"}`)
+	var back polyvisor.Info
+	require.NoError(t, json.Unmarshal(data, &back))
+	assert.Equal(t, info, back)
+}
+
+func TestMaxCPUs(t *testing.T) {
+	n := polyvisor.Node{CPUs: 7, NUMANodes: 2, Sockets: 1, Cores: 4, Threads: 2}
+	assert.Equal(t, 16, n.MaxCPUs(), "active or not")
+}
+
+func TestFeatures(t *testing.T) {
+	seen := map[polyvisor.Feature]bool{}
+	for _, f := range polyvisor.Features() {
+		assert.Regexp(t, `^[a-z]+(-[a-z]+)*$`, f)
+		assert.False(t, seen[f], "%s twice", f)
+		seen[f] = true
+	}
+	assert.Len(t, seen, 10)
+}
