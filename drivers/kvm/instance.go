@@ -1,0 +1,281 @@
+//go:build linux && amd64
+
+package kvm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/store"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/vmmproc"
+)
+
+// instance is a reference to a domain: its identity, and for a transient one
+// what will tell of its end.
+type instance struct {
+	d    *driver
+	name string
+	uuid store.UUID
+	// end is nil as long as the domain has a definition, which remembers how the
+	// last run ended.
+	end atomic.Pointer[watcher]
+}
+
+func (d *driver) instance(name string, u store.UUID) *instance {
+	return &instance{d: d, name: name, uuid: u}
+}
+
+// activeInstance refers to an active domain without a definition.
+func (d *driver) activeInstance(a store.Active) *instance {
+	i := d.instance(a.Name, a.UUID)
+	i.end.Store(d.watchers.watch(a))
+	return i
+}
+
+func (i *instance) Name() string    { return i.name }
+func (i *instance) UUID() uuid.UUID { return uuid.UUID(i.uuid) }
+
+// view is a domain at one moment.
+type view struct {
+	state polyvisor.State
+	run   *store.Active     // nil if inactive
+	def   *store.Definition // nil if transient
+	stop  *polyvisor.Stop   // the end of the last run, if inactive
+	// status is the VM process's own word; nil while it is being started.
+	status *vmmproc.Status
+}
+
+// look finds out how the domain is. With ask it asks the VM process of an
+// active one.
+func (i *instance) look(ctx context.Context) (view, error) {
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		v, err := i.lookOnce(ctx)
+		if !errors.Is(err, vmmproc.ErrGone) && !errors.Is(err, vmmproc.ErrNotReady) {
+			return v, err
+		}
+		// The VM process is about to be there, or about to be gone.
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return view{}, fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+	}
+}
+
+func (i *instance) lookOnce(ctx context.Context) (view, error) {
+	def, err := i.d.store.Definition(i.uuid)
+	v := view{def: &def}
+	if errors.Is(err, store.ErrNotFound) {
+		v.def, err = nil, nil
+	}
+	if err != nil {
+		return view{}, classify(err)
+	}
+	run, err := i.d.store.ActiveByUUID(i.uuid)
+	switch {
+	case err == nil:
+		v.run = &run
+		v.state = polyvisor.Running
+		if !run.Started {
+			return v, nil
+		}
+		return i.ask(ctx, v)
+	case !errors.Is(err, store.ErrNotFound):
+		return view{}, classify(err)
+	case v.def == nil:
+		i.clear(ctx)
+		return view{}, fmt.Errorf("domain %q is gone: %w", i.name, polyvisor.ErrNotFound)
+	}
+	return i.lookInactive(ctx, v)
+}
+
+// ask completes the view of an active domain.
+func (i *instance) ask(ctx context.Context, v view) (view, error) {
+	c, err := vmmproc.Dial(ctx, v.run.Dir)
+	if err != nil {
+		return v, i.controlError(err)
+	}
+	defer c.Close()
+	s, err := c.Info(ctx)
+	if err != nil {
+		return v, i.controlError(err)
+	}
+	v.status = &s
+	if s.State == vmmproc.StatePaused {
+		v.state = polyvisor.Paused
+	}
+	return v, nil
+}
+
+// lookInactive completes the view of a domain that is defined and not active.
+func (i *instance) lookInactive(ctx context.Context, v view) (view, error) {
+	if err := i.clear(ctx); err != nil {
+		return v, classify(err)
+	}
+	rec, err := i.d.store.StopRecord(i.uuid)
+	switch {
+	case err == nil:
+		stop := stopOf(rec)
+		v.stop, v.state = &stop, stop.Reason.State()
+	case errors.Is(err, store.ErrNotFound):
+		v.state = polyvisor.Shutoff
+	default:
+		return v, classify(err)
+	}
+	return v, nil
+}
+
+// clear removes what a VM process that was killed has left, which for a defined
+// domain also records how it ended.
+func (i *instance) clear(ctx context.Context) error {
+	if i.d.opts.ReadOnly {
+		return nil
+	}
+	if _, err := os.Lstat(i.d.store.RunDir(i.uuid)); err != nil {
+		return nil
+	}
+	return i.d.store.ReapDomain(ctx, i.uuid)
+}
+
+func (i *instance) State(ctx context.Context) (polyvisor.State, error) {
+	v, err := i.look(ctx)
+	return v.state, err
+}
+
+func (i *instance) Info(ctx context.Context) (polyvisor.Info, error) {
+	v, err := i.look(ctx)
+	if err != nil {
+		return polyvisor.Info{}, err
+	}
+	info := polyvisor.Info{State: v.state, ID: -1, Persistent: v.def != nil, LastStop: v.stop}
+	if v.run != nil {
+		info.ID = v.run.ID
+	}
+	if s := v.status; s != nil {
+		info.Memory, info.MaxMemory = polyvisor.Bytes(s.Memory), polyvisor.Bytes(s.MaxMemory)
+		info.VCPUs, info.CPUTime = s.VCPUs, s.CPUTime
+		return info, nil
+	}
+	c, err := v.config()
+	if err != nil {
+		return info, err
+	}
+	info.Memory, info.MaxMemory, info.VCPUs = c.Memory, c.Memory, c.VCPUs
+	return info, nil
+}
+
+// Config gives the configuration of the run if there is one, else that of the
+// definition.
+func (i *instance) Config(ctx context.Context) (*polyvisor.Config, error) {
+	v, err := i.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return v.config()
+}
+
+func (v *view) config() (*polyvisor.Config, error) {
+	if v.run != nil {
+		return parseConfig(v.run.Config)
+	}
+	return parseConfig(v.def.Config)
+}
+
+func parseConfig(text json.RawMessage) (*polyvisor.Config, error) {
+	c, err := polyvisor.ParseConfig(text)
+	if err != nil {
+		return nil, fmt.Errorf("stored definition: %w; define the domain again", err)
+	}
+	return c, nil
+}
+
+// stopOf gives the root package's words for a stop record.
+func stopOf(r store.StopRecord) polyvisor.Stop {
+	return polyvisor.Stop{Reason: reasonOf(vmmproc.Reason(r.Reason)), Detail: r.Detail, Time: r.Time}
+}
+
+func reasonOf(r vmmproc.Reason) polyvisor.StopReason {
+	switch r {
+	case vmmproc.ReasonShutdown:
+		return polyvisor.StopShutdown
+	case vmmproc.ReasonReboot:
+		return polyvisor.StopReboot
+	case vmmproc.ReasonCrash:
+		return polyvisor.StopCrash
+	case vmmproc.ReasonKilled:
+		return polyvisor.StopKilled
+	case vmmproc.ReasonStartFailed:
+		return polyvisor.StopStartFailed
+	case vmmproc.ReasonDied:
+		return polyvisor.StopServiceDied
+	}
+	return polyvisor.StopUnrecognised
+}
+
+// Wait follows the domain's run to its end, or tells the end of the last one.
+func (i *instance) Wait(ctx context.Context) (polyvisor.Stop, error) {
+	for {
+		v, err := i.look(ctx)
+		end := i.end.Load()
+		if errors.Is(err, polyvisor.ErrNotFound) && end != nil {
+			return end.wait(ctx)
+		}
+		if err != nil {
+			return polyvisor.Stop{}, err
+		}
+		if v.run == nil {
+			if v.stop == nil {
+				return polyvisor.Stop{}, fmt.Errorf("%w: the domain has never run; start it first", polyvisor.ErrInvalidState)
+			}
+			return *v.stop, nil
+		}
+		if v.def == nil && end != nil {
+			return end.wait(ctx)
+		}
+		stop, err := waitRun(ctx, v.run.Dir)
+		if err == nil {
+			return stop, nil
+		}
+		if !errors.Is(err, vmmproc.ErrGone) && !errors.Is(err, vmmproc.ErrNotReady) {
+			return polyvisor.Stop{}, i.controlError(err)
+		}
+		if v.status == nil {
+			// It is being started by someone else.
+			select {
+			case <-time.After(10 * time.Millisecond):
+			case <-ctx.Done():
+				return polyvisor.Stop{}, ctx.Err()
+			}
+		}
+	}
+}
+
+// waitRun waits for the end of a run at its VM process.
+func waitRun(ctx context.Context, dir string) (polyvisor.Stop, error) {
+	c, err := vmmproc.Dial(ctx, dir)
+	if err != nil {
+		return polyvisor.Stop{}, err
+	}
+	defer c.Close()
+	s, err := c.Wait(ctx)
+	if err != nil {
+		return polyvisor.Stop{}, err
+	}
+	return polyvisor.Stop{Reason: reasonOf(s.Reason), Detail: s.Detail, Time: s.Time}, nil
+}
+
+var (
+	_ polyvisor.Instance      = (*instance)(nil)
+	_ polyvisor.Suspender     = (*instance)(nil)
+	_ polyvisor.Shutdowner    = (*instance)(nil)
+	_ polyvisor.Rebooter      = (*instance)(nil)
+	_ polyvisor.ConsoleOpener = (*instance)(nil)
+)
