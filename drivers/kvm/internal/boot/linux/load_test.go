@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -237,16 +238,40 @@ func TestReadErrors(t *testing.T) {
 	_, err = Load(context.Background(), newGuestRAM(t, ramSize), cfg)
 	assert.ErrorIs(t, err, ErrTruncated)
 
-	_, err = Open(must(os.Open(t.TempDir())))
-	assert.ErrorIs(t, err, ErrRead)
-	assert.ErrorContains(t, err, "not a regular file")
 }
 
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
+func TestOpenPath(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
+	for path, want := range map[string]struct {
+		err  error
+		text string
+	}{
+		dir:                           {ErrRead, "not a regular file"},
+		fifo:                          {ErrRead, "not a regular file"},
+		filepath.Join(dir, "missing"): {os.ErrNotExist, "check the path"},
+		filepath.Join(fifo, "x"):      {syscall.ENOTDIR, "fifo/x"},
+	} {
+		_, _, err := OpenPath(path)
+		var typed *Error
+		require.ErrorAs(t, err, &typed)
+		assert.Equal(t, path, typed.File)
+		assert.ErrorIs(t, err, ErrRead)
+		assert.ErrorIs(t, err, want.err)
+		assert.ErrorContains(t, err, want.text)
 	}
-	return v
+
+	path := filepath.Join(dir, "vmlinux")
+	require.NoError(t, os.WriteFile(path, linuxELF().Build(), 0o600))
+	f, img, err := OpenPath(path)
+	require.NoError(t, err)
+	defer f.Close()
+	assert.Equal(t, path, img.Name)
+	assert.NoError(t, VerifyELF(img))
+	e, err := Load(context.Background(), newGuestRAM(t, ramSize), Config{Kernel: img, LowRAM: ramSize})
+	require.NoError(t, err)
+	assert.EqualValues(t, 0x1000000, e.RIP)
 }
 
 // TestHeapUse loads a sparse file of 40 MiB: neither its data nor its holes may

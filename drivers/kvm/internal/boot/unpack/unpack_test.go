@@ -18,6 +18,8 @@ import (
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/boot/linux/imagetest"
 )
 
+var le = binary.LittleEndian
+
 func unpack(t testing.TB, file []byte) ([]byte, error) {
 	t.Helper()
 	var out bytes.Buffer
@@ -77,7 +79,6 @@ func TestLibraries(t *testing.T) {
 }
 
 func TestFindRefuses(t *testing.T) {
-	le := binary.LittleEndian
 	edit := func(f func(b []byte)) []byte {
 		return imagetest.BzImage{Payload: fixture(t, "lz4"), InitSize: 1 << 20, Patch: f}.Build()
 	}
@@ -130,7 +131,7 @@ func TestBombs(t *testing.T) {
 		t.Run(c.String(), func(t *testing.T) {
 			packed := pack(t, c, zeros)
 			if c == Gzip {
-				binary.LittleEndian.PutUint32(packed[len(packed)-4:], promised)
+				le.PutUint32(packed[len(packed)-4:], promised)
 			}
 			got, err := unpack(t, bzImage(asPayload(c, packed, promised)))
 			requireTyped(t, err, ErrTooLarge, ErrCorrupt)
