@@ -27,7 +27,7 @@ test-unit: ## run the tests that need no other machine, with the race detector
 test-nested: setup build ## run the engine's tests with real Linux guests in the nested machine
 	@scripts/test-nested
 
-lint: ## gofmt, vet for every platform, repository rules
+lint: ## gofmt, and vet for every platform
 	@scripts/lint
 
 fuzz: ## run each fuzz target for FUZZTIME (default 30s)
