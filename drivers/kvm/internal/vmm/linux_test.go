@@ -85,13 +85,20 @@ func TestLinuxSMP(t *testing.T) {
 }
 
 func TestLinuxReboot(t *testing.T) {
-	for do, detail := range map[string]string{"reboot": "", "panic": ""} {
-		t.Run(do, func(t *testing.T) {
-			m, _, _, _ := bootLinux(t, linuxSpec(t, do))
+	for name, c := range map[string]struct{ do, args, detail string }{
+		"asked":    {"reboot", "", "ACPI reset register"},
+		"panic":    {"panic", "", "ACPI reset register"},
+		"acpi":     {"reboot", " reboot=acpi", "ACPI reset register"},
+		"keyboard": {"reboot", " reboot=kbd", "keyboard controller"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := linuxSpec(t, c.do)
+			spec.VCPUs = 2
+			spec.Boot.CommandLine += c.args
+			m, _, _, _ := bootLinux(t, spec)
 			s := waitStop(t, m)
 			assert.Equal(t, StopReboot, s.Reason, s)
-			assert.Contains(t, s.Detail, detail)
-			t.Log(s)
+			assert.Contains(t, s.Detail, c.detail)
 		})
 	}
 }
@@ -113,6 +120,23 @@ func TestLinuxMemory(t *testing.T) {
 			assert.InDelta(t, mib<<10, kib, float64(64<<10+mib<<10/20))
 			assert.Equal(t, StopShutdown, waitStop(t, m).Reason)
 		})
+	}
+}
+
+// The kernel's own log shows that it took the tables and clocks as they are meant.
+func TestLinuxLog(t *testing.T) {
+	spec := linuxSpec(t, "dmesg")
+	spec.VCPUs = 2
+	m, c, _, _ := bootLinux(t, spec)
+	assert.Equal(t, StopShutdown, waitStop(t, m).Reason)
+	_, log, _ := strings.Cut(c.String(), "PVTEST")
+	assert.Contains(t, log, "DMESG END")
+	assert.Regexp(t, "Switched to clocksource (kvm-clock|tsc)", log)
+	for _, l := range strings.Split(log, "\n") {
+		// There is no PCI bus, and the kernel calls that an error.
+		if strings.HasPrefix(l, "<") && !strings.Contains(l, "clocksource") && !strings.Contains(l, "PCI") {
+			t.Errorf("the kernel complains: %s", l)
+		}
 	}
 }
 

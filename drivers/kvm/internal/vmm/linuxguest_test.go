@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const klogReadAll = 3 // SYSLOG_ACTION_READ_ALL of syslog(2)
+
 // guestInit is what the test binary does as the first process of a Linux guest: it says what it sees and then does what
 // "pvtest=" on the kernel's command line asks for.
 func guestInit() {
@@ -42,6 +44,16 @@ func guestInit() {
 		select {}
 	case "echo":
 		echo()
+	case "dmesg":
+		// Errors and worse, and what tells the clock.
+		buf := make([]byte, 1<<20)
+		n, _ := unix.Klogctl(klogReadAll, buf)
+		for _, l := range strings.Split(string(buf[:max(n, 0)]), "\n") {
+			if l > "<" && l < "<4" || strings.Contains(l, "Switched to clocksource") {
+				fmt.Println(l)
+			}
+		}
+		fmt.Println("DMESG END")
 	case "uptime":
 		for {
 			fmt.Printf("UPTIME %s\n", strings.Fields(readAll("/proc/uptime"))[0])

@@ -29,6 +29,9 @@ func (m *Machine) load(ctx context.Context, opts Options) (vcpu.Entry, error) {
 	if err != nil {
 		return vcpu.Entry{}, err
 	}
+	if err := writeResetVector(m.mem); err != nil {
+		return vcpu.Entry{}, err
+	}
 	cfg := linux.Config{CommandLine: m.spec.Boot.CommandLine, LowRAM: low, HighRAM: high, RSDP: rsdp, ZeroMemory: true}
 	switch m.spec.Boot.Entry {
 	case "long64":
