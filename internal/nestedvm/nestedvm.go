@@ -63,6 +63,8 @@ type Command struct {
 	// prints its goroutines, and SIGKILL after Grace (0 means DefaultGrace).
 	Timeout, Grace time.Duration
 	Stdout, Stderr io.Writer // nil: those of Config
+	// Ended, when not nil, is called as soon as the command has ended and its output is written.
+	Ended func(CommandResult)
 }
 
 // Result is what came of a Run.

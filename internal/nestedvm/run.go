@@ -193,10 +193,12 @@ func (s *session) frame(k wire.Kind, p []byte, unpack *unpacker) (done bool, err
 		if s.current < 0 || m.Index != s.current {
 			return false, fmt.Errorf("nested machine: the end of command %d while no command runs or another one", m.Index)
 		}
+		r := CommandResult{ExitCode: m.Code, TimedOut: m.TimedOut, Elapsed: m.Elapsed, Fault: m.Fault, Left: m.Left}
+		s.result.Commands = append(s.result.Commands, r)
+		if f := s.cfg.Commands[s.current].Ended; f != nil {
+			f(r)
+		}
 		s.current = -1
-		s.result.Commands = append(s.result.Commands, CommandResult{
-			ExitCode: m.Code, TimedOut: m.TimedOut, Elapsed: m.Elapsed, Fault: m.Fault, Left: m.Left,
-		})
 	case wire.KindTar:
 		unpack.write(p)
 	case wire.KindDone:

@@ -2,14 +2,21 @@
 //
 //	nestedtest [flags] PACKAGES
 //
-// It builds the test binary of each package without cgo, puts all of them with the testdata directories of
+// It builds the test binary of each package without cgo, puts all of them with the files and the testdata of
 // their packages into one machine, runs them there one after the other in directories that lie to each other as
-// in the module (below /src), and ends with a line that counts the tests. The exit code is 1 if a test failed or left
-// a process behind, 2 if the tests could not be run.
+// in the module (below /src), and ends with a line that counts the tests, each subtest as one. The exit code is 1 if a
+// test failed or a process was left behind, 2 if the tests could not be run, 3 if the machine is not to be had here.
 //
-// The tests find in their environment POLYVISOR_NESTED=1, POLYVISOR_TEST_KERNEL (a stock bzImage),
-// POLYVISOR_TEST_MODULES (its /lib/modules directory, with what -modules names), HOME, TMPDIR and the XDG directories.
-// There is no Go tool and no shell in the machine.
+// The tests find in their environment
+//
+//	POLYVISOR_NESTED=1
+//	POLYVISOR_TEST_KERNEL   a stock bzImage
+//	POLYVISOR_TEST_MODULES  its /lib/modules directory, with what -modules names
+//	POLYVISOR_TEST_INITRD   an initial RAM disk of package testguest, with the modules of the power button
+//	POLYVISOR_TEST_INIT     the init in it, for testguest.Options.Init
+//	POLYVISOR_ARTIFACTS     a directory to write into, which -artifacts brings back
+//
+// and HOME, TMPDIR and the XDG directories. There is no Go tool and no shell in the machine.
 package main
 
 import (
@@ -99,8 +106,12 @@ func main() {
 	case err != nil:
 		os.Exit(2)
 	}
+	if err := nestedvm.Available(); err != nil {
+		fmt.Fprintln(os.Stderr, "nestedtest:", err)
+		os.Exit(3)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	ok, err := runTests(ctx, o)
+	ok, err := runTests(ctx, o, os.Stdout)
 	stop()
 	switch {
 	case err != nil:

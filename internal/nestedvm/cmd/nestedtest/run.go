@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -12,21 +13,21 @@ import (
 	"time"
 
 	"github.com/polyvisor/polyvisor/internal/nestedvm"
+	"github.com/polyvisor/polyvisor/internal/testguest"
 )
 
 // Places in the machine.
 const (
 	guestSource    = "/src"
 	guestTests     = "/tests"
+	guestInit      = guestTests + "/guest-init"
+	guestInitrd    = guestTests + "/guest-initrd"
 	guestCover     = "/var/lib/nestedtest/cover"
 	guestArtifacts = "/var/lib/nestedtest/artifacts"
 )
 
 // runTests does it all; ok says that nothing failed.
-func runTests(ctx context.Context, o *options) (ok bool, err error) {
-	if err := nestedvm.Available(); err != nil {
-		return false, err
-	}
+func runTests(ctx context.Context, o *options, out io.Writer) (ok bool, err error) {
 	pkgs, err := listPackages(ctx, o)
 	if err != nil {
 		return false, err
@@ -50,27 +51,50 @@ func runTests(ctx context.Context, o *options) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	rep := newReport(os.Stdout, o)
+	if err := addGuest(ctx, &cfg, dir); err != nil {
+		return false, err
+	}
+	rep := newReport(out, o)
 	var streams []*stream
 	for i, p := range pkgs {
-		s := newStream(ctx, conv, p.ImportPath, rep)
+		s := newStream(conv, p.ImportPath, rep)
 		streams = append(streams, s)
 		cfg.Commands[i].Stdout, cfg.Commands[i].Stderr = s, s
+		cfg.Commands[i].Ended = func(r nestedvm.CommandResult) { s.close(&r) }
 	}
 	res, err := nestedvm.Run(ctx, cfg)
-	for i, s := range streams {
-		var end *nestedvm.CommandResult
-		if i < len(res.Commands) {
-			end = &res.Commands[i]
-		}
-		if cerr := s.close(end); cerr != nil {
-			err = errors.Join(err, cerr)
-		}
+	for _, s := range streams {
+		s.close(nil) // those that did not end
+		err = errors.Join(err, s.fault)
 	}
 	if err == nil && !o.json {
 		rep.summary(res)
 	}
 	return !rep.failed(), err
+}
+
+// addGuest puts in what tests boot as a guest: an initial RAM disk and the init in it, for tests that make their own.
+// Both are built here, since there is no Go tool in the machine.
+func addGuest(ctx context.Context, cfg *nestedvm.Config, dir string) error {
+	_, release, err := nestedvm.Kernel()
+	if err != nil {
+		return err
+	}
+	program := filepath.Join(dir, "guest-init")
+	build := goTool(ctx, "build", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/polyvisor/polyvisor/internal/testguest/init")
+	if said, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the init of guests: %w\n%s", err, said)
+	}
+	initrd, err := testguest.Initramfs(ctx, testguest.Options{Init: program, Release: release, Modules: testguest.ButtonModules()})
+	if err != nil {
+		return err
+	}
+	cfg.Files = append(cfg.Files,
+		nestedvm.File{Source: program, Path: guestInit, Mode: 0o755},
+		nestedvm.File{Data: initrd, Path: guestInitrd})
+	// What the caller set comes later and so prevails.
+	cfg.Env = append([]string{"POLYVISOR_TEST_INIT=" + guestInit, "POLYVISOR_TEST_INITRD=" + guestInitrd}, cfg.Env...)
+	return nil
 }
 
 // config lays out the machine.
@@ -129,8 +153,14 @@ func command(o *options, p *testPackage) (nestedvm.Command, []nestedvm.File, err
 		return nestedvm.Command{}, nil, err
 	}
 	files := []nestedvm.File{{Source: p.binary, Path: binary, Mode: 0o755}}
-	if data := filepath.Join(p.Dir, "testdata"); isDir(data) {
-		files = append(files, nestedvm.File{Source: data, Path: path.Join(dir, "testdata")})
+	entries, err := os.ReadDir(p.Dir)
+	if err != nil {
+		return nestedvm.Command{}, nil, err
+	}
+	for _, e := range entries {
+		if e.Type().IsRegular() || e.IsDir() && e.Name() == "testdata" {
+			files = append(files, nestedvm.File{Source: filepath.Join(p.Dir, e.Name()), Path: path.Join(dir, e.Name())})
+		}
 	}
 	args := []string{
 		binary, "-test.v=test2json", "-test.paniconexit0", "-test.timeout=" + o.timeout.String(), "-test.count=" + strconv.Itoa(o.count),
@@ -160,11 +190,6 @@ func guestDir(p *testPackage) (string, error) {
 		return "", err
 	}
 	return path.Join(guestSource, filepath.ToSlash(rel)), nil
-}
-
-func isDir(p string) bool {
-	info, err := os.Stat(p)
-	return err == nil && info.IsDir()
 }
 
 // fileFlag reads SRC[:DST].

@@ -39,24 +39,24 @@ func buildConverter(ctx context.Context, dir string) (string, error) {
 type stream struct {
 	pkg  string
 	conv string
-	ctx  context.Context
 	rep  *report
 
 	start sync.Once
-	fault error
+	end   sync.Once
+	fault error // of the conversion, after close
 	in    io.WriteCloser
 	cmd   *exec.Cmd
 	done  chan struct{}
 	held  *event // the package's result, till the exit code is known
 }
 
-func newStream(ctx context.Context, conv, pkg string, rep *report) *stream {
-	return &stream{pkg: pkg, conv: conv, ctx: ctx, rep: rep}
+func newStream(conv, pkg string, rep *report) *stream {
+	return &stream{pkg: pkg, conv: conv, rep: rep}
 }
 
 func (s *stream) begin() {
 	s.done = make(chan struct{})
-	s.cmd = exec.CommandContext(s.ctx, s.conv, "-t", "-p", s.pkg)
+	s.cmd = exec.Command(s.conv, "-t", "-p", s.pkg)
 	out, err := s.cmd.StdoutPipe()
 	if err == nil {
 		s.in, err = s.cmd.StdinPipe()
@@ -65,7 +65,7 @@ func (s *stream) begin() {
 		err = s.cmd.Start()
 	}
 	if err != nil {
-		s.fault = fmt.Errorf("test2json: %w", err)
+		s.fault, s.in = fmt.Errorf("test2json: %w", err), nil
 		close(s.done)
 		return
 	}
@@ -102,9 +102,14 @@ func (s *stream) Write(p []byte) (int, error) {
 	return s.in.Write(p)
 }
 
-// close ends the stream; end is nil if the test binary did not run to its end. test2json knows only what was
-// printed: what the exit code and the processes left behind say is added here.
-func (s *stream) close(end *nestedvm.CommandResult) error {
+// close ends the stream, once; end is nil if the test binary did not run to its end.
+func (s *stream) close(end *nestedvm.CommandResult) {
+	s.end.Do(func() { s.finish(end) })
+}
+
+// finish reports the package's result. test2json knows only what was printed: what the exit code and the processes
+// left behind say is added here.
+func (s *stream) finish(end *nestedvm.CommandResult) {
 	s.start.Do(s.begin)
 	if s.in != nil {
 		s.in.Close()
@@ -129,7 +134,6 @@ func (s *stream) close(end *nestedvm.CommandResult) error {
 		result.Elapsed = &secs
 	}
 	s.rep.event(result)
-	return s.fault
 }
 
 func complaints(end *nestedvm.CommandResult) []string {
