@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/polyvisor/polyvisor/internal/leaktest"
 )
 
 // roleEnv makes the test binary one of the other processes of a test.
@@ -113,31 +113,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	before := openFDs()
-	code := m.Run()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-		if after := openFDs(); after > before {
-			fmt.Fprintf(os.Stderr, "descriptors leaked: %d before, %d after\n", before, after)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
-
-func openFDs() int {
-	l, _ := os.ReadDir("/proc/self/fd")
-	n := 0
-	for _, e := range l {
-		// The runtime's poller stays for ever once it is used.
-		if t, _ := os.Readlink("/proc/self/fd/" + e.Name()); t != "anon_inode:[eventpoll]" && t != "anon_inode:[eventfd]" {
-			n++
-		}
-	}
-	return n
+	leaktest.Main(m)
 }
 
 func role(t *testing.T, name string, args ...string) *exec.Cmd {

@@ -38,7 +38,10 @@ type Client struct {
 	mu      sync.Mutex // guards the following
 	next    uint64
 	pending map[uint64]chan reply
-	err     error // why the connection is of no use any more
+	// abandoned are requests whose callers have gone and that are yet to be
+	// taken back.
+	abandoned []uint64
+	err       error // why the connection is of no use any more
 }
 
 // Dial connects to the VM process of the domain whose run directory is dir. If
@@ -78,7 +81,7 @@ func newClient(f *os.File, dir string) *Client {
 
 // Close ends the connection; calls that are under way fail with os.ErrClosed.
 func (c *Client) Close() error {
-	_ = c.fail(os.ErrClosed, true)
+	_ = c.fail(os.ErrClosed)
 	return nil
 }
 
@@ -192,7 +195,7 @@ func (c *Client) exchange(ctx context.Context, req request, got chan reply) (rep
 			c.takeBack(req)
 			return reply{}, err
 		default:
-			return reply{}, c.fail(err, true)
+			return reply{}, c.fail(err)
 		}
 	}
 }
@@ -228,25 +231,48 @@ func (c *Client) readOne(ctx context.Context, own chan reply) error {
 	return nil
 }
 
+// send writes a request, after those that take abandoned ones back.
 func (c *Client) send(ctx context.Context, req request) error {
 	line, err := encodeLine(req, MaxLine)
 	if err != nil {
 		return err
 	}
+	return c.write(ctx, line)
+}
+
+func (c *Client) write(ctx context.Context, line []byte) error {
 	select {
 	case c.wturn <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	defer func() { <-c.wturn }()
+	c.mu.Lock()
+	abandoned := c.abandoned
+	c.abandoned = nil
+	first := c.next + 1
+	c.next += uint64(len(abandoned))
+	c.mu.Unlock()
+	var out []byte
+	for i, id := range abandoned {
+		// The answers, to both requests, are skipped by whoever reads next.
+		out = fmt.Appendf(out, `{"id":%d,"op":%q,"args":{"id":%d}}`+"\n", first+uint64(i), opCancel, id)
+	}
+	out = append(out, line...)
 	done := within(ctx, c.f.SetWriteDeadline)
-	n, err := c.f.Write(line)
+	n, err := c.f.Write(out)
 	if err := done(err); err != nil {
 		if n == 0 && ctx.Err() != nil {
+			c.mu.Lock()
+			c.abandoned = append(c.abandoned, abandoned...)
+			c.mu.Unlock()
 			return context.Cause(ctx)
 		}
-		// Answers to other calls may still be there to read.
-		return c.fail(err, false)
+		if !errors.Is(err, unix.EPIPE) {
+			return c.fail(fmt.Errorf("the VM process of %s does not read its control connection: %w", c.dir, err))
+		}
+		// The server has hung up. It may have said why, or have answered other
+		// calls: whoever reads next comes to the end.
 	}
 	return nil
 }
@@ -257,33 +283,27 @@ func (c *Client) forget(id uint64) {
 	delete(c.pending, id)
 }
 
-// takeBack tells the server that nobody waits for an answer any more.
+// takeBack tells the server that nobody waits for an answer any more, now or, if
+// the server is slow to read, with the next request.
 func (c *Client) takeBack(req request) {
-	c.forget(req.ID)
-	args, err := json.Marshal(cancelArgs{req.ID})
-	if err != nil {
-		return
-	}
 	c.mu.Lock()
-	c.next++
-	id := c.next
+	delete(c.pending, req.ID)
+	c.abandoned = append(c.abandoned, req.ID)
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), takeBackTimeout)
 	defer cancel()
-	// The answers, to both, are skipped by whoever reads next.
-	_ = c.send(ctx, request{ID: id, Op: opCancel, Args: args})
+	_ = c.write(ctx, nil)
 }
 
 // takeBackTimeout bounds how long an abandoned call waits for a VM process that
 // does not read.
 const takeBackTimeout = 100 * time.Millisecond
 
-// fail makes the connection unusable for new calls, and unless there may be
-// something left to read also for those under way. It gives the error that they
-// fail with: that of the first failure.
-func (c *Client) fail(err error, all bool) error {
+// fail makes the connection unusable. It gives the error with which all calls
+// fail: that of the first failure.
+func (c *Client) fail(err error) error {
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.ECONNRESET):
 		err = goneError(c.dir)
 		collectOrphans()
 	}
@@ -292,8 +312,6 @@ func (c *Client) fail(err error, all bool) error {
 	if c.err == nil {
 		c.err = err
 	}
-	if all {
-		c.f.Close()
-	}
+	c.f.Close()
 	return c.err
 }

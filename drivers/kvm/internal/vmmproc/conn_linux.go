@@ -179,7 +179,14 @@ func (s *Server) operate(ctx context.Context, op string) error {
 			s.paused = false
 		}
 	case opReset:
-		err = m.Reset()
+		s.mu.Lock()
+		s.reset = true
+		s.mu.Unlock()
+		if err = m.Reset(); err != nil {
+			s.mu.Lock()
+			s.reset = false
+			s.mu.Unlock()
+		}
 	}
 	if err != nil && ctx.Err() != nil {
 		return s.whyCanceled(ctx)

@@ -19,8 +19,8 @@ const (
 	ReasonReboot   Reason = "reboot"   // the guest asked for a reset, also after a panic
 	ReasonCrash    Reason = "crash"    // triple fault, KVM internal error, fault of the VMM
 	ReasonKilled   Reason = "killed"   // Kill was called
-	// ReasonReset is the end of a machine whose Reset cannot be done in place;
-	// the server then builds it anew, whatever the policies say.
+	// ReasonReset is the end of a machine by its Reset; the server then builds it
+	// anew, whatever the policies say.
 	ReasonReset Reason = "reset"
 
 	ReasonStartFailed Reason = "start-failed" // the machine could not be built or started
@@ -41,6 +41,10 @@ type Info struct {
 	MaxMemory uint64            `json:"max_memory"`
 	CPUTime   time.Duration     `json:"cpu_time_ns"`
 	Exits     map[string]uint64 `json:"exits,omitempty"` // exits of the vCPUs by kind
+	// CPUTime and Exits are summed up over the reboots of a run; the following
+	// are of the machine that there is.
+	VCPUTime []time.Duration   `json:"vcpu_time_ns,omitempty"` // of each vCPU
+	Accesses map[string]uint64 `json:"accesses,omitempty"`     // of the guest, by device
 }
 
 // States of a machine.
@@ -70,11 +74,11 @@ type Machine interface {
 	Resume(ctx context.Context) error
 	// PowerButton presses the ACPI power button. It does not wait for the guest.
 	PowerButton() error
-	// Reset resets the machine at once. Either it does so in place and Wait goes
-	// on, or the machine ends with ReasonReset.
+	// Reset ends the machine with ReasonReset or ReasonReboot, without asking the
+	// guest. The server then builds it anew.
 	Reset() error
 	// Kill makes the machine end with ReasonKilled unless it ended before. It
-	// does not block.
+	// may wait for the end.
 	Kill()
 	// Wait returns how the machine ended, to any number of callers, at any time.
 	// An error is ctx's; what goes wrong in the machine is an Exit.

@@ -16,10 +16,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/store"
+	"github.com/polyvisor/polyvisor/internal/leaktest"
 )
 
 func init() { MaybeMain(fakeFactory) }
@@ -38,31 +38,7 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // for the VM processes
-	before := openFDs()
-	code := m.Run()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-		if after := openFDs(); after > before {
-			fmt.Fprintf(os.Stderr, "descriptors leaked: %d before, %d after\n", before, after)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
-
-func openFDs() int {
-	l, _ := os.ReadDir("/proc/self/fd")
-	n := 0
-	for _, e := range l {
-		// The runtime's poller stays for ever once it is used.
-		if t, _ := os.Readlink("/proc/self/fd/" + e.Name()); t != "anon_inode:[eventpoll]" && t != "anon_inode:[eventfd]" {
-			n++
-		}
-	}
-	return n
+	leaktest.Main(m)
 }
 
 var bg = context.Background()
@@ -126,9 +102,8 @@ var modes = []mode{
 			return err
 		}
 		t.Cleanup(func() {
-			if cl, err := Dial(bg, s.RunDir(uuidN(1))); err == nil {
-				_, _ = cl.Destroy(bg)
-				cl.Close()
+			if runs(pid) {
+				_ = unix.Kill(pid, unix.SIGTERM)
 			}
 			awaitGone(t, pid)
 			if t.Failed() {

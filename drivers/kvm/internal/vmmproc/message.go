@@ -14,12 +14,16 @@ const Version = 1
 
 // Bounds of the protocol.
 const (
-	MaxLine      = 64 << 10 // bytes in a line, with its newline
-	MaxConns     = 64       // connections to one VM process
-	MaxSlow      = 8        // suspend, resume and reset under way on one connection
-	MaxWaits     = 1024     // waits under way on one connection
-	helloTimeout = 5 * time.Second
-	writeTimeout = 5 * time.Second
+	MaxLine  = 64 << 10 // bytes in a line, with its newline
+	MaxConns = 64       // connections to one VM process
+	MaxSlow  = 8        // suspend, resume and reset under way on one connection
+	MaxWaits = 1024     // waits under way on one connection
+)
+
+// Patience of the server; shorter in tests.
+var (
+	helloTimeout = 5 * time.Second // for the first request
+	writeTimeout = 5 * time.Second // for a peer to read an answer
 )
 
 // Operations.

@@ -53,6 +53,7 @@ type Server struct {
 	m        Machine
 	changed  chan struct{} // closed when m is replaced, and when the run ends
 	comeBack bool          // the guest was asked to power off in order to reboot
+	reset    bool          // the reset operation was asked for; cleared with the machine's end
 	reboots  int
 	cpuTime  time.Duration // of machines that were replaced
 	exits    map[string]uint64

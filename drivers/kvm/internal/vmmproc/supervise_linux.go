@@ -52,27 +52,29 @@ func (s *Server) supervise(m Machine) {
 	}
 }
 
-// awaitEnd waits for the end of the machine. It says false if the machine was
-// killed and is still there after a while.
+// awaitEnd waits for the end of the machine, and kills it when the run is to be
+// destroyed. It says false if the machine was killed and is still there after a
+// while.
 func (s *Server) awaitEnd(m Machine) (Exit, bool) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, giveUp := context.WithCancel(context.Background())
+	defer giveUp()
 	killer := make(chan struct{})
 	stop := context.AfterFunc(s.killed, func() {
 		defer close(killer)
+		timer := time.AfterFunc(killPatience, giveUp)
+		defer timer.Stop()
 		m.Kill()
-		if pause(ctx, killPatience) == nil {
-			cancel()
-		}
 	})
-	defer func() {
-		cancel()
-		if !stop() {
-			<-killer
-		}
-	}()
 	exit, err := m.Wait(ctx)
 	if err != nil {
 		return Exit{}, false
+	}
+	if !stop() {
+		select {
+		case <-killer: // the machine must not be closed under it
+		case <-ctx.Done():
+			return Exit{}, false
+		}
 	}
 	return exit, true
 }
@@ -81,9 +83,12 @@ func (s *Server) awaitEnd(m Machine) (Exit, bool) {
 // machine is to be built again.
 func (s *Server) decide(exit Exit) (Exit, bool) {
 	s.mu.Lock()
-	comeBack := s.comeBack
-	s.comeBack = false
+	comeBack, wasReset := s.comeBack, s.reset
+	s.comeBack, s.reset = false, false
 	s.mu.Unlock()
+	if wasReset && exit.Reason == ReasonReboot {
+		exit.Reason = ReasonReset
+	}
 	if s.killed.Err() != nil {
 		// The guest may have ended by itself at the same moment, for good.
 		if exit.Reason == ReasonReset || exit.Reason == ReasonReboot || comeBack {
