@@ -82,7 +82,12 @@ func (a *app) exitCode(ctx context.Context, err error) int {
 	case errors.As(err, &exit):
 		code, silent = exit.code, exit.err == nil
 	case errors.As(context.Cause(ctx), &sig):
-		code, err = exitSignal+int(sig.sig), sig
+		code = exitSignal + int(sig.sig)
+		if advice := adviceFor(err); advice != "" {
+			err = advise(sig, "%s", advice)
+		} else {
+			err = sig
+		}
 	case errors.Is(err, errOutput) && errors.Is(err, syscall.EPIPE):
 		code, silent = exitSignal+int(syscall.SIGPIPE), true
 	case !a.ran:

@@ -22,8 +22,8 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Define and start a domain, with its console on this terminal",
 		Long: `Run makes a domain from flags, or from FILE (a configuration in JSON, see
 "polyvisor define") and flags that change it, and starts it with its console on
-standard input and output. Without a kernel the built-in guest runs. Without a
-name it gets one that begins with "run-".
+standard input and output. Without a kernel the built-in guest runs: it obeys
+commands, "help" lists them. Without a name it gets one that begins with "run-".
 
 Without --rm the domain is defined, and afterwards "polyvisor start" runs it
 again; with --rm it is transient, and gone when it stops. A run is one life: a
@@ -90,7 +90,13 @@ func (a *app) run(ctx context.Context, conn *polyvisor.Conn, config *polyvisor.C
 		a.note("domain %q started", dom.Name())
 	}
 	s := &stopper{a: a, ctx: ctx, dom: dom}
+	back := a.signals.redirect(func(sig syscall.Signal) {
+		if sig != syscall.SIGHUP {
+			s.signal(sig)
+		}
+	})
 	err = a.runConsole(ctx, dom, s.signal)
+	back()
 	s.wait()
 	return err
 }
