@@ -174,6 +174,10 @@ func (d *memDomain) Info(ctx context.Context) (polyvisor.Info, error) {
 	if _, err := d.State(ctx); err != nil {
 		return polyvisor.Info{}, err
 	}
+	if d.name == "hung" {
+		<-ctx.Done()
+		return polyvisor.Info{}, ctx.Err()
+	}
 	d.h.mu.Lock()
 	defer d.h.mu.Unlock()
 	i := polyvisor.Info{State: d.state, ID: -1, Persistent: d.persistent, MaxMemory: d.config.Memory, Memory: d.config.Memory,
