@@ -213,6 +213,20 @@ func TestDeafGuest(t *testing.T) {
 
 func TestSignals(t *testing.T) {
 	kill := func(sig syscall.Signal) { require.NoError(t, syscall.Kill(os.Getpid(), sig)) }
+	later := func() { time.Sleep(cli.SameSignal + 100*time.Millisecond) }
+	t.Run("one and its echo", func(t *testing.T) {
+		h, uri := host(t)
+		c := begin(t, "-c", uri, "run", "--rm", "--name", "web", "-k", "/k", "--cmdline", "stubborn")
+		c.out.expect(t, "is up")
+		kill(syscall.SIGTERM)
+		kill(syscall.SIGINT)
+		c.err.expect(t, "was asked to shut down")
+		later()
+		require.Equal(t, 1, strings.Count(c.out.String(), "no\r\n"))
+		require.Equal(t, polyvisor.Running, only(h).state, "it was asked once and not destroyed")
+		c.send("poweroff\n")
+		require.Zero(t, c.end())
+	})
 	t.Run("first asks", func(t *testing.T) {
 		_, uri := host(t)
 		c := begin(t, "-c", uri, "run", "--rm", "--name", "web")
@@ -228,6 +242,7 @@ func TestSignals(t *testing.T) {
 		c.out.expect(t, "is up")
 		kill(syscall.SIGINT)
 		c.out.expect(t, "no\r\n")
+		later()
 		kill(syscall.SIGINT)
 		require.Equal(t, 13, c.end())
 		require.Contains(t, c.err.String(), "stopped: killed")
@@ -237,9 +252,9 @@ func TestSignals(t *testing.T) {
 		c := begin(t, "-c", uri, "run", "--rm", "--name", "web")
 		c.out.expect(t, "is up")
 		must(t, "-c", uri, "suspend", "web")
-		// One command at a time has the signals of a process: begin waits no more.
 		kill(syscall.SIGINT)
 		c.err.expect(t, "domain is paused, shutdown needs it running or blocked; resume it first; another signal destroys the domain\n")
+		later()
 		kill(syscall.SIGINT)
 		require.Equal(t, 13, c.end())
 	})

@@ -159,6 +159,7 @@ func TestTerminalRestored(t *testing.T) {
 		s.out.expect(t, "is up")
 		require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGTERM))
 		s.err.expect(t, "another signal destroys it\r\n")
+		time.Sleep(cli.SameSignal + 100*time.Millisecond)
 		require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGTERM))
 		require.Equal(t, 13, s.end())
 		s.restored()
