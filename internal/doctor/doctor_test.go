@@ -141,6 +141,7 @@ func TestDirectory(t *testing.T) {
 		{file, nil, Missing, "is not a directory"},
 		{filepath.Join(file, "x"), nil, Missing, "not a directory"},
 		{mine, unix.EROFS, Missing, "is not writable: read-only file system"},
+		{filepath.Join(mine, "a"), unix.EACCES, Missing, "a cannot be made: " + mine + ": permission denied"},
 	} {
 		h := fakeHost(t, nil)
 		h.State = tc.dir

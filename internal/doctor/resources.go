@@ -133,7 +133,10 @@ func (h Host) directory(name, param, dir string) Check {
 			return missing(name, at+" is not a directory", fix)
 		}
 		if err := h.access(at, unix.W_OK|unix.X_OK); err != nil {
-			return missing(name, fmt.Sprintf("%s is not writable: %v", at, err), fix)
+			if at != dir {
+				return missing(name, fmt.Sprintf("%s cannot be made: %s: %v", dir, at, err), fix)
+			}
+			return missing(name, fmt.Sprintf("%s is not writable: %v", dir, err), fix)
 		}
 		if at != dir {
 			return ok(name, dir+" can be made")

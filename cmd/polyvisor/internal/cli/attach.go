@@ -31,7 +31,7 @@ const (
 type endKind int
 
 const (
-	endClosed   endKind = iota // the console ended: the domain stopped, or another took it over
+	endClosed   endKind = iota // the console ended
 	endDetached                // Ctrl-]
 	endSignal                  // a signal, or the terminal is gone
 	endOutput                  // standard output takes no more
@@ -41,7 +41,7 @@ const (
 type end struct {
 	kind endKind
 	sig  syscall.Signal // of endSignal
-	err  error          // of endOutput, endContext
+	err  error          // of endClosed, endOutput, endContext; io.EOF if the domain stopped
 }
 
 // attachment connects a console with standard input and output.
@@ -140,7 +140,7 @@ func (at *attachment) spawn(f func()) {
 		defer func() {
 			if p := recover(); p != nil {
 				at.panics <- fmt.Sprintf("%v\n%s", p, debug.Stack())
-				at.end(end{kind: endClosed})
+				at.end(end{kind: endClosed, err: io.EOF})
 			}
 		}()
 		f()
@@ -162,7 +162,7 @@ func (at *attachment) wait(ctx context.Context, stopped <-chan struct{}) end {
 			tick = t.C
 		case <-tick:
 			if since := at.reading.Load(); since != 0 && time.Since(time.Unix(0, since)) > drainTime {
-				return end{kind: endClosed}
+				return end{kind: endClosed, err: io.EOF}
 			}
 		}
 	}
@@ -199,8 +199,7 @@ func (at *attachment) copyOutput() {
 			}
 		}
 		if err != nil {
-			// Whether it ended in order is seen by the domain's state.
-			at.end(end{kind: endClosed})
+			at.end(end{kind: endClosed, err: err})
 			return
 		}
 	}

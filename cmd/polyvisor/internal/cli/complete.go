@@ -29,11 +29,10 @@ func (a *app) completeDomains(op polyvisor.Op) cobra.CompletionFunc {
 		a.verbose = false
 		var names []cobra.Completion
 		_ = a.withConn(ctx, func(conn *polyvisor.Conn) error {
-			doms, err := conn.Domains(ctx, polyvisor.DomainFilter{})
-			for _, d := range doms {
-				state, err := d.State(ctx)
-				if err == nil && (op == "" || state.Allowed(op)) {
-					names = append(names, cobra.CompletionWithDesc(d.Name(), state.String()))
+			answers, err := askAll(ctx, conn, completeTime/2)
+			for _, v := range answers {
+				if op == "" || v.State.Allowed(op) {
+					names = append(names, cobra.CompletionWithDesc(v.Name, v.State.String()))
 				}
 			}
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"syscall"
 	"time"
 
@@ -71,6 +72,7 @@ func (a *app) runConsole(ctx context.Context, dom *polyvisor.Domain, onSignal fu
 			return werr
 		}
 		stop = &s
+		a.note("domain %q ended before its console was attached; what it printed is in the log of its console, if it has one", dom.Name())
 	case err != nil:
 		return advise(err, "domain %q runs on; \"polyvisor console %[1]s\" attaches to it", dom.Name())
 	default:
@@ -91,11 +93,7 @@ type waited struct {
 
 // follow attaches to a console until the domain stops, and gives the end of
 // its run; or until the user leaves, then the result is nil.
-func (a *app) follow(ctx context.Context, dom *polyvisor.Domain, con interface {
-	Read([]byte) (int, error)
-	Write([]byte) (int, error)
-	Close() error
-}, onSignal func(syscall.Signal) bool) (*polyvisor.Stop, error) {
+func (a *app) follow(ctx context.Context, dom *polyvisor.Domain, con io.ReadWriteCloser, onSignal func(syscall.Signal) bool) (*polyvisor.Stop, error) {
 	waiting, cancel := context.WithCancel(ctx)
 	result := make(chan waited, 1)
 	stopped := make(chan struct{})
@@ -124,20 +122,44 @@ func (a *app) follow(ctx context.Context, dom *polyvisor.Domain, con interface {
 	case endContext:
 		return nil, e.err
 	}
-	select {
-	case w := <-result:
-		return &w.stop, w.err
-	case <-time.After(settleTime):
+	takenOver := errors.Is(e.err, polyvisor.ErrBusy)
+	if !takenOver {
+		select {
+		case w := <-result:
+			return &w.stop, w.err
+		case <-time.After(settleTime):
+		}
+	}
+	lost := fmt.Errorf("the console of domain %q ended: %w", dom.Name(), e.err)
+	if takenOver {
+		lost = fmt.Errorf("the console of domain %q was taken over by another", dom.Name())
 	}
 	if onSignal != nil && !isTerminal(a.stdin) {
 		// The life of the domain is this command's: it has its exit code.
-		a.note("another took over the console of domain %q; waiting for its end", dom.Name())
-		defer a.signals.redirect(func(sig syscall.Signal) { onSignal(sig) })()
-		w := <-result
-		return &w.stop, w.err
+		hangup := make(chan syscall.Signal, 1)
+		defer a.signals.redirect(func(sig syscall.Signal) {
+			if sig != syscall.SIGHUP {
+				onSignal(sig)
+				return
+			}
+			select {
+			case hangup <- sig:
+			default:
+			}
+		})()
+		a.note("%s; waiting for the end of the domain", lost)
+		select {
+		case w := <-result:
+			return &w.stop, w.err
+		case sig := <-hangup:
+			return nil, a.leftBy(dom, sig)
+		}
 	}
-	return nil, advise(fmt.Errorf("the console of domain %q was taken over by another", dom.Name()),
-		"the domain runs on; \"polyvisor console --force %s\" takes it back", dom.Name())
+	again := ""
+	if takenOver {
+		again = "--force "
+	}
+	return nil, advise(lost, "the domain runs on; \"polyvisor console %s%s\" comes back to it", again, dom.Name())
 }
 
 // errConsoleOutput: the console's output could not be passed on. It is told

@@ -29,7 +29,6 @@ func TestRunExitCodes(t *testing.T) {
 		{"reboot\n", nil, 17, "stopped: reboot"},
 		{"reboot\npoweroff\n", []string{"--on-reboot", "restart"}, 0, "stopped: shutdown"},
 		{"crash\n", nil, 18, "stopped: crash: triple fault [31m at 0x1000"},
-		{"", []string{"-k", "/k", "--cmdline", "poweroff"}, 0, "stopped: shutdown"},
 	} {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
 			h, uri := host(t)
@@ -39,6 +38,27 @@ func TestRunExitCodes(t *testing.T) {
 			require.Empty(t, h.domains, "--rm")
 		})
 	}
+}
+
+// A guest may have ended before its console is attached to.
+func TestRunFastGuest(t *testing.T) {
+	_, uri := host(t)
+	code, out, err := invoke(t, "", "-c", uri, "run", "--rm", "--name", "web", "--cmdline", "poweroff")
+	require.Zero(t, code, err)
+	require.Contains(t, err, "domain \"web\" stopped: shutdown\n")
+	require.True(t, out == "bye\r\n" || strings.Contains(err, "ended before its console was attached"), "output %q", out)
+}
+
+// The connection to a console breaks while its domain runs.
+func TestConsoleBreaks(t *testing.T) {
+	h, uri := host(t)
+	defineAll(t, uri, "web")
+	must(t, "-c", uri, "start", "web")
+	c := begin(t, "-c", uri, "console", "web")
+	c.out.expect(t, "is up")
+	only(h).current().console.fail(polyvisor.ErrConnLost)
+	require.Equal(t, 1, c.end())
+	require.Equal(t, "polyvisor: the console of domain \"web\" ended: connection lost; the domain runs on; \"polyvisor console web\" comes back to it\n", c.err.String())
 }
 
 // The end of standard input does not end the run.
@@ -193,6 +213,20 @@ func TestDeafGuest(t *testing.T) {
 
 func TestSignals(t *testing.T) {
 	kill := func(sig syscall.Signal) { require.NoError(t, syscall.Kill(os.Getpid(), sig)) }
+	later := func() { time.Sleep(cli.SameSignal + 100*time.Millisecond) }
+	t.Run("one and its echo", func(t *testing.T) {
+		h, uri := host(t)
+		c := begin(t, "-c", uri, "run", "--rm", "--name", "web", "-k", "/k", "--cmdline", "stubborn")
+		c.out.expect(t, "is up")
+		kill(syscall.SIGTERM)
+		kill(syscall.SIGINT)
+		c.err.expect(t, "was asked to shut down")
+		later()
+		require.Equal(t, 1, strings.Count(c.out.String(), "no\r\n"))
+		require.Equal(t, polyvisor.Running, only(h).state, "it was asked once and not destroyed")
+		c.send("poweroff\n")
+		require.Zero(t, c.end())
+	})
 	t.Run("first asks", func(t *testing.T) {
 		_, uri := host(t)
 		c := begin(t, "-c", uri, "run", "--rm", "--name", "web")
@@ -208,6 +242,7 @@ func TestSignals(t *testing.T) {
 		c.out.expect(t, "is up")
 		kill(syscall.SIGINT)
 		c.out.expect(t, "no\r\n")
+		later()
 		kill(syscall.SIGINT)
 		require.Equal(t, 13, c.end())
 		require.Contains(t, c.err.String(), "stopped: killed")
@@ -217,9 +252,9 @@ func TestSignals(t *testing.T) {
 		c := begin(t, "-c", uri, "run", "--rm", "--name", "web")
 		c.out.expect(t, "is up")
 		must(t, "-c", uri, "suspend", "web")
-		// One command at a time has the signals of a process: begin waits no more.
 		kill(syscall.SIGINT)
 		c.err.expect(t, "domain is paused, shutdown needs it running or blocked; resume it first; another signal destroys the domain\n")
+		later()
 		kill(syscall.SIGINT)
 		require.Equal(t, 13, c.end())
 	})
@@ -267,7 +302,7 @@ func TestConsole(t *testing.T) {
 
 	second := begin(t, "-c", uri, "console", "--force", "web")
 	require.Equal(t, 1, first.end())
-	require.Contains(t, first.err.String(), "taken over by another; the domain runs on; \"polyvisor console --force web\" takes it back\n")
+	require.Contains(t, first.err.String(), "taken over by another; the domain runs on; \"polyvisor console --force web\" comes back to it\n")
 	second.send("hi\npoweroff\n")
 	require.Zero(t, second.end())
 	require.Equal(t, "echo hi\r\n", second.out.String())
@@ -280,10 +315,23 @@ func TestRunTakenOver(t *testing.T) {
 	c := begin(t, "-c", uri, "run", "--rm", "--name", "web")
 	c.out.expect(t, "is up")
 	other := begin(t, "-c", uri, "console", "--force", "web")
-	c.err.expect(t, "another took over the console of domain \"web\"")
+	c.err.expect(t, "the console of domain \"web\" was taken over by another; waiting for the end of the domain\n")
 	other.send("crash\n")
 	require.Zero(t, other.end())
 	require.Equal(t, 18, c.end())
+}
+
+func TestRunTakenOverHangup(t *testing.T) {
+	h, uri := host(t)
+	c := begin(t, "-c", uri, "run", "--name", "web")
+	c.out.expect(t, "is up")
+	port, err := only(h).current().console.open(true)
+	require.NoError(t, err)
+	defer port.Close()
+	c.err.expect(t, "waiting for the end")
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	require.Equal(t, 129, c.end())
+	require.Equal(t, polyvisor.Running, only(h).state)
 }
 
 func TestStartConsole(t *testing.T) {

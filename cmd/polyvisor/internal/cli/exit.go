@@ -82,7 +82,12 @@ func (a *app) exitCode(ctx context.Context, err error) int {
 	case errors.As(err, &exit):
 		code, silent = exit.code, exit.err == nil
 	case errors.As(context.Cause(ctx), &sig):
-		code, err = exitSignal+int(sig.sig), sig
+		code = exitSignal + int(sig.sig)
+		if advice := adviceFor(err); advice != "" {
+			err = advise(sig, "%s", advice)
+		} else {
+			err = sig
+		}
 	case errors.Is(err, errOutput) && errors.Is(err, syscall.EPIPE):
 		code, silent = exitSignal+int(syscall.SIGPIPE), true
 	case !a.ran:
@@ -130,6 +135,8 @@ func adviceFor(err error) string {
 	switch {
 	case e.Code == polyvisor.CodeNotFound && e.Op == "lookup":
 		return "\"polyvisor list --all\" shows the domains there are"
+	case e.Code == polyvisor.CodeNotFound && (e.Op == "start" || e.Op == "create"):
+		return "mend the paths of the configuration, or take \"run --kernel auto\" for the newest kernel of this host"
 	case e.Code == polyvisor.CodeExists && e.Domain != "":
 		return fmt.Sprintf("choose another name, or remove the domain with \"polyvisor undefine --destroy %s\"", e.Domain)
 	case e.Code == polyvisor.CodeBusy && e.Op == string(polyvisor.OpConsole):

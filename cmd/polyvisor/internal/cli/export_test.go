@@ -14,6 +14,8 @@ var (
 	StopCode   = stopCode
 )
 
+const SameSignal = sameSignal
+
 // Root is the tree of commands.
 func Root() *cobra.Command { return (&app{stderr: &lockedWriter{}}).root() }
 

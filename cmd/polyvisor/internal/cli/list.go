@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,14 +36,14 @@ func (v domainView) id() string {
 }
 
 func (a *app) listCommand() *cobra.Command {
-	var filter polyvisor.DomainFilter
 	var all, inactive bool
 	c := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List domains",
 		Long: `List shows the active domains; with --inactive those that are defined and do not
-run, with --all both. They are sorted by name.`,
+run, with --all both. They are sorted by name. A domain that does not answer is
+shown with "no state".`,
 		Example:           "  polyvisor list\n  polyvisor list --all -o json",
 		Args:              wants(0, "no argument"),
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -51,11 +53,19 @@ run, with --all both. They are sorted by name.`,
 	c.MarkFlagsMutuallyExclusive("all", "inactive")
 	output := outputFlag(c)
 	c.RunE = a.action(func(ctx context.Context, _ []string) error {
-		filter = polyvisor.DomainFilter{Active: !inactive, Inactive: all || inactive}
 		return a.withConn(ctx, func(conn *polyvisor.Conn) error {
-			views, err := listViews(ctx, conn, filter)
+			answers, err := askAll(ctx, conn, answerTime)
 			if err != nil {
 				return err
+			}
+			views := make([]domainView, 0, len(answers)) // JSON shows an empty list, not null
+			for _, v := range answers {
+				if v.err != nil {
+					a.note("domain %q does not tell its state: %v", v.Name, v.err)
+				}
+				if all || inactive == (v.State == polyvisor.Shutoff || v.State == polyvisor.Crashed) {
+					views = append(views, v.domainView)
+				}
 			}
 			if *output == formatJSON {
 				return a.printJSON(views)
@@ -70,24 +80,48 @@ run, with --all both. They are sorted by name.`,
 	return c
 }
 
-// listViews is never nil, so that JSON shows an empty list. Domains that
-// vanish meanwhile are left out.
-func listViews(ctx context.Context, conn *polyvisor.Conn, filter polyvisor.DomainFilter) ([]domainView, error) {
-	doms, err := conn.Domains(ctx, filter)
+const (
+	// answerTime is how long a listing waits for one domain. One that hangs
+	// does not keep the others from being listed.
+	answerTime = 3 * time.Second
+	// askAtOnce is how many domains are asked at the same time.
+	askAtOnce = 16
+)
+
+// answer is what a domain said; its state is NoState if it said nothing.
+type answer struct {
+	domainView
+	err error
+}
+
+// askAll asks all domains, sorted by name. Those that vanish meanwhile are
+// left out.
+func askAll(ctx context.Context, conn *polyvisor.Conn, each time.Duration) ([]answer, error) {
+	doms, err := conn.Domains(ctx, polyvisor.DomainFilter{})
 	if err != nil {
 		return nil, err
 	}
-	views := make([]domainView, 0, len(doms))
-	for _, dom := range doms {
-		v, err := view(ctx, dom)
-		if errors.Is(err, polyvisor.ErrNotFound) {
-			continue
-		} else if err != nil {
-			return nil, err
-		}
-		views = append(views, v)
+	answers := make([]answer, len(doms))
+	var wg sync.WaitGroup
+	turn := make(chan struct{}, askAtOnce)
+	for i, dom := range doms {
+		wg.Go(func() {
+			turn <- struct{}{}
+			defer func() { <-turn }()
+			bounded, cancel := context.WithTimeout(ctx, each)
+			defer cancel()
+			v := &answers[i]
+			v.domainView, v.err = view(bounded, dom)
+			if v.err != nil {
+				v.Info = polyvisor.Info{ID: -1}
+			}
+		})
 	}
-	return views, nil
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(answers, func(v answer) bool { return errors.Is(v.err, polyvisor.ErrNotFound) }), nil
 }
 
 func (a *app) infoCommand() *cobra.Command {

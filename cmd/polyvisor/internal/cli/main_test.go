@@ -17,7 +17,13 @@ import (
 	"github.com/polyvisor/polyvisor/internal/leaktest"
 )
 
+// asProgram is set in a child process that is the command itself.
+const asProgram = "POLYVISOR_TEST_AS_PROGRAM"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		os.Exit(cli.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
 	os.Unsetenv("POLYVISOR_URI")
 	leaktest.Main(m)
 }

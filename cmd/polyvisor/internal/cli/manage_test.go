@@ -73,6 +73,19 @@ func TestList(t *testing.T) {
 	require.EqualValues(t, -1, views[0]["id"])
 }
 
+// One domain that hangs does not hide the others.
+func TestListHung(t *testing.T) {
+	_, uri := host(t)
+	defineAll(t, uri, "ant", "hung", "zebra")
+	must(t, "-c", uri, "start", "zebra")
+	code, out, err := invoke(t, "", "-c", uri, "list", "--all")
+	require.Zero(t, code)
+	require.Equal(t, "NAME    ID   STATE      VCPUS   MEMORY\nant     -    shutoff    2       64MiB\nhung    -    no state   0       0B\nzebra   1    running    2       64MiB\n", out)
+	require.Contains(t, err, "domain \"hung\" does not tell its state")
+	_, out, _ = invoke(t, "", "__complete", "-c", uri, "start", "")
+	require.Equal(t, "ant\tshutoff\n:4\n", out)
+}
+
 func TestInfo(t *testing.T) {
 	_, uri := host(t)
 	defineAll(t, uri, "web")

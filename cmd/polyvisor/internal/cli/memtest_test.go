@@ -174,6 +174,10 @@ func (d *memDomain) Info(ctx context.Context) (polyvisor.Info, error) {
 	if _, err := d.State(ctx); err != nil {
 		return polyvisor.Info{}, err
 	}
+	if d.name == "hung" {
+		<-ctx.Done()
+		return polyvisor.Info{}, ctx.Err()
+	}
 	d.h.mu.Lock()
 	defer d.h.mu.Unlock()
 	i := polyvisor.Info{State: d.state, ID: -1, Persistent: d.persistent, MaxMemory: d.config.Memory, Memory: d.config.Memory,
@@ -344,6 +348,15 @@ type memConsole struct {
 	in    []byte // typed, not taken by the guest
 	owner *memPort
 	over  bool
+	fault error // of Read
+}
+
+// fail breaks the connection to the console.
+func (c *memConsole) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fault = err
+	c.cond.Broadcast()
 }
 
 const memRing = 64 << 10
@@ -412,10 +425,17 @@ type memPort struct{ c *memConsole }
 func (p *memPort) Read(b []byte) (int, error) {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
-	for p.c.owner == p && len(p.c.out) == 0 && !p.c.over {
+	for p.c.owner == p && len(p.c.out) == 0 && !p.c.over && p.c.fault == nil {
 		p.c.cond.Wait()
 	}
-	if p.c.owner != p || len(p.c.out) == 0 {
+	switch {
+	case p.c.fault != nil:
+		return 0, p.c.fault
+	case p.c.owner == nil:
+		return 0, io.ErrClosedPipe
+	case p.c.owner != p:
+		return 0, fmt.Errorf("%w: the console was taken over", polyvisor.ErrBusy)
+	case len(p.c.out) == 0:
 		return 0, io.EOF
 	}
 	n := copy(b, p.c.out)

@@ -12,8 +12,13 @@ import (
 	"github.com/polyvisor/polyvisor"
 )
 
-// undoTime bounds the cleaning up after a run that did not start.
-const undoTime = 10 * time.Second
+const (
+	// undoTime bounds the cleaning up after a run that did not start.
+	undoTime = 10 * time.Second
+	// sameSignal is how long further signals count as the first one: timeout(1)
+	// and others send one to the process and at once to its group, too.
+	sameSignal = 500 * time.Millisecond
+)
 
 func (a *app) runCommand() *cobra.Command {
 	var f runFlags
@@ -22,18 +27,19 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Define and start a domain, with its console on this terminal",
 		Long: `Run makes a domain from flags, or from FILE (a configuration in JSON, see
 "polyvisor define") and flags that change it, and starts it with its console on
-standard input and output. Without a kernel the built-in guest runs. Without a
-name it gets one that begins with "run-".
+standard input and output. Without a kernel the built-in guest runs: it obeys
+commands, "help" lists them. Without a name it gets one that begins with "run-".
 
 Without --rm the domain is defined, and afterwards "polyvisor start" runs it
 again; with --rm it is transient, and gone when it stops. A run is one life: a
-guest that reboots ends it, unless --on-reboot or the file says "restart".
+guest that reboots ends it, unless --on-reboot or the file says "restart". A
+definition that stays keeps this.
 
 If standard input is a terminal, every key goes to the guest, Ctrl-C too.
 Ctrl-] leaves the domain running and "polyvisor console" comes back to it. If
 standard input is not a terminal it is copied to the console, and its end does
-not end the run. SIGINT and SIGTERM then ask the guest to shut down; a second
-one destroys the domain. SIGHUP leaves it running.
+not end the run. SIGINT and SIGTERM ask the guest to shut down; a further one,
+half a second later or more, destroys the domain. SIGHUP leaves it running.
 
 The exit code is 0 if the guest powered itself off or the console was left,
 1 for a failure, 2 for wrong usage, and else 10 plus the number of the stop
@@ -90,7 +96,13 @@ func (a *app) run(ctx context.Context, conn *polyvisor.Conn, config *polyvisor.C
 		a.note("domain %q started", dom.Name())
 	}
 	s := &stopper{a: a, ctx: ctx, dom: dom}
+	back := a.signals.redirect(func(sig syscall.Signal) {
+		if sig != syscall.SIGHUP {
+			s.signal(sig)
+		}
+	})
 	err = a.runConsole(ctx, dom, s.signal)
+	back()
 	s.wait()
 	return err
 }
@@ -125,15 +137,19 @@ type stopper struct {
 	a     *app
 	ctx   context.Context
 	dom   *polyvisor.Domain
-	asked bool
+	asked time.Time
 	calls []chan struct{}
 }
 
 // signal is called by one goroutine. The attachment goes on, so that what the
 // guest prints while it stops is seen.
 func (s *stopper) signal(syscall.Signal) bool {
-	ask := !s.asked
-	s.asked = true
+	ask := s.asked.IsZero()
+	if ask {
+		s.asked = time.Now()
+	} else if time.Since(s.asked) < sameSignal {
+		return false
+	}
 	over := make(chan struct{})
 	s.calls = append(s.calls, over)
 	go func() {

@@ -3,8 +3,10 @@ package cli_test
 import (
 	"context"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/creack/pty"
 	"github.com/stretchr/testify/require"
@@ -93,11 +95,13 @@ func (s *screen) restored() {
 	require.Equal(s.t, s.before, after)
 }
 
+// raw waits until keys go to the guest.
 func (s *screen) raw() {
 	s.t.Helper()
-	now, err := term.GetState(int(s.tty.Fd()))
-	require.NoError(s.t, err)
-	require.NotEqual(s.t, s.before, now)
+	require.Eventually(s.t, func() bool {
+		now, err := term.GetState(int(s.tty.Fd()))
+		return err == nil && *now != *s.before
+	}, patience, time.Millisecond)
 }
 
 func TestDetach(t *testing.T) {
@@ -116,17 +120,20 @@ func TestDetach(t *testing.T) {
 	require.Equal(t, polyvisor.Running, only(h).state, "what follows Ctrl-] is not the guest's")
 
 	back := onTerminal(t, "-c", uri, "console", "web")
+	back.raw()
 	back.typed("again\rpoweroff\r")
 	require.Zero(t, back.end())
 	back.restored()
-	require.Contains(t, s.out.String()+back.out.String(), "echo last\r\n", "what was typed before Ctrl-] arrived")
-	require.Contains(t, back.out.String(), "echo again\r\n")
+	back.out.expect(t, "echo again\r\n")
+	require.Eventually(t, func() bool { return strings.Contains(s.out.String()+back.out.String(), "echo last\r\n") },
+		patience, time.Millisecond, "what was typed before Ctrl-] arrived")
 }
 
 func TestTerminalRestored(t *testing.T) {
 	t.Run("crash", func(t *testing.T) {
 		_, uri := host(t)
 		s := onTerminal(t, "-c", uri, "run", "--rm", "--name", "web")
+		s.raw()
 		s.typed("crash\r")
 		require.Equal(t, 18, s.end())
 		s.restored()
@@ -152,6 +159,7 @@ func TestTerminalRestored(t *testing.T) {
 		s.out.expect(t, "is up")
 		require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGTERM))
 		s.err.expect(t, "another signal destroys it\r\n")
+		time.Sleep(cli.SameSignal + 100*time.Millisecond)
 		require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGTERM))
 		require.Equal(t, 13, s.end())
 		s.restored()
