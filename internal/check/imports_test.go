@@ -1,0 +1,273 @@
+package check
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Directories of this module, as they are used in the rules.
+const (
+	internals = "drivers/kvm/internal/"
+	unix      = "golang.org/x/sys/unix"
+)
+
+// rule says what the code of a package, without its tests, may import beyond
+// the standard library. Directories of this module are written as such.
+type rule struct {
+	pkg    string // a directory; with /... all below it
+	allow  []string
+	pure   bool // no system: not os, net, syscall and their like
+	reason string
+}
+
+// rules are tried in order; the first that matches a package counts.
+var rules = []rule{
+	{pkg: ".", allow: []string{"github.com/google/uuid", "github.com/hashicorp/go-multierror"},
+		reason: "programs pay for what the root imports, and everything else imports the root"},
+
+	{pkg: "drivers/kvm", allow: []string{".", internals + "...", "drivers/kvm/vmmain", "github.com/google/uuid", unix},
+		reason: "a driver knows the root and its own parts; never another driver"},
+	{pkg: "drivers/kvm/vmmain", allow: []string{internals + "machine", internals + "vmmproc", internals + "vmm"},
+		reason: "the entry of the VM process; it must not link the root"},
+
+	{pkg: internals + "kvmapi", allow: []string{unix}, reason: "the only place with ioctls"},
+	{pkg: internals + "guestmem", allow: []string{unix}, reason: "mmap; the only other place with unsafe"},
+	{pkg: internals + "bus", pure: true, reason: "address decoding is tested without a machine"},
+	{pkg: internals + "irq", pure: true, reason: "as bus"},
+	{pkg: internals + "serial", pure: true, reason: "devices take callbacks, never the machine"},
+	{pkg: internals + "i8042", pure: true, reason: "as serial"},
+	{pkg: internals + "acpi", allow: []string{internals + "acpi/aml"}, pure: true, reason: "tables are bytes; the device is as serial"},
+	{pkg: internals + "acpi/aml", pure: true, reason: "an encoder"},
+	{pkg: internals + "boot/linux", reason: "reads files and writes to memory through an interface of its own"},
+	{pkg: internals + "boot/linux/imagetest", pure: true, reason: "kernel images for tests"},
+	{pkg: internals + "boot/unpack", allow: []string{internals + "boot/linux", unix,
+		"github.com/klauspost/compress/...", "github.com/pierrec/lz4/v4", "github.com/ulikunitz/xz/...", "github.com/anchore/go-lzo"},
+		reason: "the decompressors are here and nowhere else, so that the VM process does not link them"},
+	{pkg: internals + "boot/guest", pure: true, reason: "machine code and how to load it"},
+	{pkg: internals + "vcpu", allow: []string{internals + "kvmapi", unix}, reason: "runs KVM_RUN; knows exits, not devices"},
+	{pkg: internals + "vcpu/vcputest", pure: true, reason: "guest code for tests"},
+	{pkg: internals + "vmm", allow: []string{internals + "kvmapi", internals + "guestmem", internals + "bus", internals + "irq", internals + "serial", internals + "i8042",
+		internals + "acpi", internals + "vcpu", internals + "boot/linux", internals + "boot/guest", unix},
+		reason: "the one place where the parts meet"},
+	{pkg: internals + "machine", allow: []string{internals + "vmm", internals + "vmmproc", internals + "kvmapi", internals + "boot/linux", internals + "boot/guest", unix},
+		reason: "what a VM process runs: the machine behind the control protocol"},
+	{pkg: internals + "vmmproc", allow: []string{internals + "store", unix}, reason: "speaks the control protocol; takes the machine as an interface"},
+	{pkg: internals + "store", allow: []string{unix}, reason: "files and locks"},
+	{pkg: internals + "exitbench", allow: []string{internals + "vmm", internals + "boot/linux/imagetest"}, reason: "measures the run loop"},
+
+	{pkg: "cmd/polyvisor", allow: []string{"cmd/polyvisor/internal/cli", "drivers/..."}, reason: "main: links the drivers"},
+	{pkg: "cmd/polyvisor/internal/cli", allow: []string{".", "internal/doctor", "github.com/spf13/cobra", "github.com/spf13/pflag",
+		"github.com/google/uuid", "golang.org/x/term", unix}, reason: "the command line works with any driver and knows none"},
+	{pkg: "cmd/polyvisor-vmm", allow: []string{"drivers/kvm/vmmain"}, reason: "main of the VM process: as small as can be"},
+
+	{pkg: "internal/check", reason: "reads source"},
+	{pkg: "internal/leaktest", allow: []string{"go.uber.org/goleak"}, reason: "for every test binary, so with next to nothing"},
+	{pkg: "internal/doctor", allow: []string{".", unix}, reason: "looks at the host"},
+	{pkg: "internal/testguest/init", allow: []string{unix}, reason: "first process of a guest"},
+	{pkg: "internal/testguest", allow: []string{"github.com/cavaliergopher/cpio", "github.com/klauspost/compress/zstd", "github.com/ulikunitz/xz"},
+		reason: "builds guests from installed packages"},
+	{pkg: "internal/nestedvm", allow: []string{"internal/nestedvm/wire", "internal/testguest", "github.com/cavaliergopher/cpio", "github.com/klauspost/compress/zstd", "github.com/ulikunitz/xz", unix},
+		reason: "the nested machine is not ours: it runs without any driver"},
+	{pkg: "internal/nestedvm/wire", pure: true, reason: "the protocol between the host and the nested machine"},
+	{pkg: "internal/nestedvm/init", allow: []string{"internal/nestedvm/wire", unix}, reason: "first process of the nested machine"},
+	{pkg: "internal/nestedvm/cmd/nestedtest", allow: []string{"internal/nestedvm"}, reason: "main"},
+	{pkg: "internal/nestedvm/internal/probe", allow: []string{unix}, reason: "runs in the nested machine"},
+	{pkg: "internal/testsummary", reason: "reads go test's output"},
+	{pkg: "internal/bench/...", allow: []string{"internal/bench/...", ".", "drivers/kvm", "internal/nestedvm", "internal/testguest", unix}, reason: "measures from outside, as users see it"},
+	{pkg: "internal/demo", allow: []string{".", "drivers/kvm", "internal/doctor", "internal/nestedvm", "internal/testguest"}, reason: "a program that uses the library"},
+
+	{pkg: "examples/...", allow: []string{".", "drivers/..."}, reason: "what users write: only what users can import"},
+}
+
+// forTests may be imported by any test.
+var forTests = []string{
+	"github.com/stretchr/testify/...", "go.uber.org/goleak", "github.com/google/go-cmp/...", "github.com/creack/pty",
+	"internal/leaktest", "internal/testguest", "internal/nestedvm", "internal/nestedvm/wire",
+}
+
+// testRules are what else the tests of a package may import.
+var testRules = []rule{
+	{pkg: "drivers/kvm/...", allow: []string{".", "drivers/kvm/...", unix}, reason: "parts are tested together with the parts they meet"},
+	{pkg: "cmd/polyvisor/...", allow: []string{".", "cmd/polyvisor/...", "drivers/..."}, reason: "the command is tested with drivers"},
+	{pkg: "internal/testguest/...", allow: []string{"internal/testguest/...", "github.com/cavaliergopher/cpio"}, reason: "its own parts"},
+	{pkg: "internal/nestedvm/...", allow: []string{"internal/nestedvm/..."}, reason: "its own parts"},
+	{pkg: "internal/bench/...", allow: []string{"internal/bench/..."}, reason: "its own parts"},
+	{pkg: "internal/demo", allow: []string{"drivers/..."}, reason: "as the program itself"},
+	{pkg: "examples/...", allow: []string{"drivers/...", "."}, reason: "as the program itself"},
+}
+
+// system is what a pure package does not import.
+var system = []string{"os", "os/...", "net", "net/...", "syscall", "unsafe", "plugin", "C"}
+
+// heavy is what nothing below drivers/kvm/internal imports: it all ends up in
+// the VM process.
+var heavy = []string{".", "net/http/...", "net/rpc/...", "crypto/tls/...", "encoding/xml", "encoding/gob", "html/...", "text/template/...",
+	"github.com/spf13/...", "github.com/stretchr/..."}
+
+func findRule(list []rule, dir string) *rule {
+	for i := range list {
+		if matches(list[i].pkg, dir) {
+			return &list[i]
+		}
+	}
+	return nil
+}
+
+// local writes an import path as the rules do.
+func local(importPath string) string {
+	if dir, ok := inModule(importPath); ok {
+		return dir
+	}
+	return importPath
+}
+
+func anyMatches(patterns []string, p string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool { return matches(pattern, p) })
+}
+
+func TestImports(t *testing.T) {
+	tr := load(t)
+	for _, s := range tr.sources {
+		r := findRule(rules, s.dir())
+		if r == nil {
+			t.Errorf("%s: package %s has no rule: add one to `rules` in internal/check/imports_test.go that says what it may import and why", s.name, s.dir())
+			continue
+		}
+		for _, imported := range s.imports() {
+			p := local(imported)
+			allowed := isStandard(imported) || anyMatches(r.allow, p)
+			if !s.test {
+				if r.pure && anyMatches(system, p) {
+					t.Errorf("%s imports %s, but it is to work without the system (%s)", s.name, p, r.reason)
+				}
+				if strings.HasPrefix(s.dir(), internals) && anyMatches(heavy, p) {
+					t.Errorf("%s imports %s, which must not get into the VM process", s.name, p)
+				}
+			} else if tests := findRule(testRules, s.dir()); !allowed {
+				allowed = p == s.dir() || anyMatches(forTests, p) || tests != nil && anyMatches(tests.allow, p)
+			}
+			if !allowed {
+				t.Errorf("%s imports %s, which the rule for %s does not allow (%s); change the code, or the rule in internal/check/imports_test.go with its reason",
+					s.name, p, r.pkg, r.reason)
+			}
+		}
+	}
+}
+
+func TestRulesHaveReasons(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range rules {
+		if r.reason == "" {
+			t.Errorf("the rule for %s has no reason", r.pkg)
+		}
+		if seen[r.pkg] {
+			t.Errorf("two rules for %s", r.pkg)
+		}
+		seen[r.pkg] = true
+	}
+}
+
+// A driver is a directory below drivers/; none knows another.
+func TestDriversDoNotImportEachOther(t *testing.T) {
+	driver := func(dir string) string {
+		rest, ok := strings.CutPrefix(dir, "drivers/")
+		if !ok {
+			return ""
+		}
+		name, _, _ := strings.Cut(rest, "/")
+		return name
+	}
+	for _, s := range load(t).sources {
+		own := driver(s.dir())
+		if own == "" || own == "all" { // all: imports of every driver for their side effect
+			continue
+		}
+		for _, p := range s.imports() {
+			if other := driver(local(p)); other != "" && other != own {
+				t.Errorf("%s: driver %s imports driver %s", s.name, own, other)
+			}
+		}
+	}
+}
+
+// Only vmm knows more than one of devices, vCPUs and boot, so that each can be
+// tested and fuzzed without the others.
+func TestOnlyVMMJoinsTheParts(t *testing.T) {
+	groups := map[string][]string{
+		"devices": {internals + "serial/...", internals + "i8042/...", internals + "acpi/...", internals + "virtio/..."},
+		"vcpu":    {internals + "vcpu/..."},
+		"boot":    {internals + "boot/..."},
+	}
+	for dir, files := range load(t).packages() {
+		if dir == internals+"vmm" {
+			continue
+		}
+		known := map[string]string{}
+		for name, patterns := range groups {
+			if anyMatches(patterns, dir) {
+				known[name] = dir
+			}
+			for _, s := range files {
+				for _, p := range s.imports() {
+					if anyMatches(patterns, local(p)) {
+						known[name] = local(p)
+					}
+				}
+			}
+		}
+		if len(known) > 1 {
+			t.Errorf("%s knows more than one of devices, vcpu and boot, which is for vmm alone: %v", dir, known)
+		}
+	}
+}
+
+// The VM process stays small: what it links, itself or through others, is
+// bounded. net/http alone more than doubles its memory.
+func TestVMProcessLinksLittle(t *testing.T) {
+	tr := load(t)
+	if _, err := os.Stat(filepath.Join(tr.root, "cmd/polyvisor-vmm")); os.IsNotExist(err) {
+		t.Skip("cmd/polyvisor-vmm does not exist yet")
+	}
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{.ImportPath}}", "./cmd/polyvisor-vmm")
+	cmd.Dir = tr.root
+	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, out)
+	}
+	deps := strings.Fields(string(out))
+	if !slices.Contains(deps, modulePath+"/cmd/polyvisor-vmm") {
+		t.Fatalf("go list does not list the program itself:\n%s", out)
+	}
+	banned := slices.Concat(heavy, []string{"drivers/kvm", internals + "boot/unpack", "github.com/klauspost/...", "github.com/hashicorp/...", "github.com/google/uuid", "testing"})
+	for _, dep := range deps {
+		if anyMatches(banned, local(dep)) {
+			t.Errorf("cmd/polyvisor-vmm links %s; find out through whom with: go mod why -m, or go list -deps -f '{{.ImportPath}}: {{.Imports}}' ./cmd/polyvisor-vmm", local(dep))
+		}
+	}
+}
+
+// The rules do catch what they are for.
+func TestMatches(t *testing.T) {
+	for _, tt := range []struct {
+		pattern, path string
+		want          bool
+	}{
+		{"a/...", "a", true}, {"a/...", "a/b/c", true}, {"a/...", "ab", false}, {"a", "a/b", false}, {"a", "a", true}, {".", "a", false}, {".", ".", true},
+		{"net/http/...", "net/http/httptest", true}, {"net/http/...", "net", false},
+	} {
+		if matches(tt.pattern, tt.path) != tt.want {
+			t.Errorf("matches(%q, %q) is not %t", tt.pattern, tt.path, tt.want)
+		}
+	}
+	if local(modulePath) != "." || local(modulePath+"/drivers/kvm") != "drivers/kvm" || local("fmt") != "fmt" {
+		t.Error("local")
+	}
+	if isStandard(modulePath) || isStandard("golang.org/x/sys/unix") || !isStandard("net/http") {
+		t.Error("isStandard")
+	}
+}
