@@ -29,6 +29,7 @@ type options struct {
 	rounds int
 	pairs  int
 	nested bool
+	count  bool
 }
 
 func (o options) wants(part string) bool { return len(o.only) == 0 || slices.Contains(o.only, part) }
@@ -55,6 +56,7 @@ func parse(args []string) (o options, err error) {
 	only := f.String("only", "", "measure only these, of "+strings.Join(parts, ","))
 	f.IntVar(&o.rounds, "rounds", 3, "rounds of boots")
 	f.IntVar(&o.pairs, "pairs", 41, "pairs of slices for the cost of an exit, 15 or more")
+	f.BoolVar(&o.count, "count", false, "count")
 	f.BoolVar(&o.nested, "nested", true, "use the nested machine")
 	if err := f.Parse(args); err != nil {
 		return o, err

@@ -62,7 +62,7 @@ func runNested(ctx context.Context, o options, t *tools, progress io.Writer) (*n
 		return nil, err
 	}
 	cfg := nestedvm.Config{
-		Memory: 3072, CPUs: 2, Stderr: progress,
+		Memory: 3072, CPUs: map[bool]int{true: 1, false: 2}[o.count], Stderr: progress, Instructions: o.count,
 		Files: []nestedvm.File{
 			{Source: kernel, Path: kernel},
 			{Source: initrd, Path: insideInitrd},
