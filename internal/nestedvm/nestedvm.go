@@ -21,12 +21,20 @@ const (
 	DefaultMemory = 2048 // MiB
 	DefaultCPUs   = 2
 	DefaultGrace  = 10 * time.Second
+
+	// InstructionTime is what an instruction takes by the clock of a machine that counts them.
+	InstructionTime = 16 * time.Nanosecond
 )
 
 // Config says what the machine has and what runs in it.
 type Config struct {
 	Memory int // MiB; 0 means DefaultMemory. A guest of n GiB in it needs about n+2 GiB
 	CPUs   int // 0 means DefaultCPUs
+
+	// Instructions makes the machine's clock count instructions instead of time, InstructionTime for each, all
+	// processors in turn on one thread: what is timed inside is then the same on a busy host as on an idle one.
+	// Waiting takes no real time. It is slower than a machine with a true clock.
+	Instructions bool
 
 	// Files is put into the machine before anything runs.
 	Files []File

@@ -86,15 +86,20 @@ func (e *emulator) stop() {
 }
 
 func qemuArgs(h *host, cfg Config) []string {
-	return []string{
+	accel := []string{"-accel", "tcg,thread=multi"}
+	if cfg.Instructions {
+		// 2^4 ns for each, see InstructionTime.
+		accel = []string{"-accel", "tcg,thread=single", "-icount", "shift=4"}
+	}
+	return append(accel,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", machineType, "-accel", "tcg,thread=multi", "-cpu", cpuModel,
+		"-machine", machineType, "-cpu", cpuModel,
 		"-smp", fmt.Sprint(cfg.CPUs), "-m", fmt.Sprintf("%dM", cfg.Memory),
 		"-kernel", h.kernel, "-initrd", "/proc/self/fd/4", "-append", kernelArgs,
 		"-serial", "stdio",
 		"-chardev", "socket,id=port,fd=3",
-		"-device", serialDevice + ",max_ports=2", "-device", "virtserialport,chardev=port,name=" + wire.PortName,
-	}
+		"-device", serialDevice+",max_ports=2", "-device", "virtserialport,chardev=port,name="+wire.PortName,
+	)
 }
 
 func socketPair() (ours, theirs *os.File, err error) {

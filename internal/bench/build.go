@@ -1,0 +1,103 @@
+//go:build linux && amd64
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/polyvisor/polyvisor/internal/bench/bare"
+	"github.com/polyvisor/polyvisor/internal/testguest"
+)
+
+const module = "github.com/polyvisor/polyvisor"
+
+// Versions of what is not ours.
+const gokvmModule = "github.com/bobuhiro11/gokvm@latest"
+
+// tools are the programs that are measured or measure, in a directory of their own. A path is empty if the program could
+// not be made; faults says why.
+type tools struct {
+	dir               string
+	polyvisor, vmm    string
+	inside, exitbench string
+	guestInit         string
+	bare, nothing     string
+	gokvm             string
+	faults            map[string]error
+}
+
+// buildTools builds what the chosen measurements need.
+func buildTools(ctx context.Context, o options, dir string) (*tools, error) {
+	t := &tools{dir: dir, faults: map[string]error{}}
+	for _, b := range []struct {
+		path *string
+		name string
+		pkg  string
+	}{
+		{&t.polyvisor, "polyvisor", "/cmd/polyvisor"},
+		{&t.vmm, "polyvisor-vmm", "/cmd/polyvisor-vmm"},
+		{&t.inside, "inside", "/internal/bench/boot/inside"},
+		{&t.exitbench, "exitbench", "/drivers/kvm/internal/exitbench"},
+	} {
+		out := filepath.Join(dir, b.name)
+		if err := goTool(ctx, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out, module+b.pkg); err != nil {
+			t.faults[b.name] = err
+			continue
+		}
+		*b.path = out
+	}
+	t.guestInit = filepath.Join(dir, "guest-init")
+	if err := testguest.BuildInit(ctx, t.guestInit); err != nil {
+		return nil, err
+	}
+	for _, c := range []struct {
+		path *string
+		name string
+	}{{&t.bare, "bare"}, {&t.nothing, "nothing"}} {
+		path, err := bare.Build(ctx, c.name, dir)
+		if err != nil {
+			t.faults[c.name] = err
+			continue
+		}
+		*c.path = path
+	}
+	if o.wants("boot") {
+		if err := installGokvm(ctx, dir); err != nil {
+			t.faults["gokvm"] = err
+		} else {
+			t.gokvm = filepath.Join(dir, "gokvm")
+		}
+	}
+	return t, ctx.Err()
+}
+
+func goTool(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(said.Bytes()))
+	}
+	return nil
+}
+
+// installGokvm gets the other monitor in Go. It is no dependency of the module, so it is fetched here.
+func installGokvm(ctx context.Context, dir string) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "install", gokvmModule)
+	cmd.Dir = dir // outside of the module
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOBIN="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go install %s: %w: %s", gokvmModule, err, bytes.TrimSpace(out))
+	}
+	return nil
+}
