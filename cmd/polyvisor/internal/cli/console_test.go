@@ -197,7 +197,7 @@ func TestRunBrokenOutput(t *testing.T) {
 	code := cli.Main(context.Background(), []string{"-c", uri, "run", "--name", "web"}, strings.NewReader(""), w, &msg)
 	require.Equal(t, 1, code)
 	require.Equal(t, "polyvisor: console: writing to standard output: write |1: broken pipe; domain \"web\" runs on; \"polyvisor console web\" comes back to it\n", msg.String())
-	require.Equal(t, polyvisor.Running, only(h).state)
+	require.Equal(t, polyvisor.Running, only(h).now())
 }
 
 // The guest takes no input: the run ends with the domain all the same.
@@ -223,7 +223,7 @@ func TestSignals(t *testing.T) {
 		c.err.expect(t, "was asked to shut down")
 		later()
 		require.Equal(t, 1, strings.Count(c.out.String(), "no\r\n"))
-		require.Equal(t, polyvisor.Running, only(h).state, "it was asked once and not destroyed")
+		require.Equal(t, polyvisor.Running, only(h).now(), "it was asked once and not destroyed")
 		c.send("poweroff\n")
 		require.Zero(t, c.end())
 	})
@@ -265,7 +265,7 @@ func TestSignals(t *testing.T) {
 		kill(syscall.SIGHUP)
 		require.Equal(t, 129, c.end())
 		require.Contains(t, c.err.String(), "\"polyvisor console web\" comes back to it\n")
-		require.Equal(t, polyvisor.Running, only(h).state)
+		require.Equal(t, polyvisor.Running, only(h).now())
 	})
 	t.Run("console is left", func(t *testing.T) {
 		h, uri := host(t)
@@ -275,7 +275,7 @@ func TestSignals(t *testing.T) {
 		c.out.expect(t, "is up")
 		kill(syscall.SIGTERM)
 		require.Equal(t, 143, c.end())
-		require.Equal(t, polyvisor.Running, only(h).state)
+		require.Equal(t, polyvisor.Running, only(h).now())
 	})
 	t.Run("wait is ended", func(t *testing.T) {
 		h, uri := host(t)
@@ -286,7 +286,7 @@ func TestSignals(t *testing.T) {
 		kill(syscall.SIGINT)
 		require.Equal(t, 130, c.end())
 		require.Contains(t, c.err.String(), "polyvisor: ended by signal: interrupt\n")
-		require.Equal(t, polyvisor.Running, only(h).state)
+		require.Equal(t, polyvisor.Running, only(h).now())
 	})
 }
 
@@ -331,7 +331,7 @@ func TestRunTakenOverHangup(t *testing.T) {
 	c.err.expect(t, "waiting for the end")
 	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
 	require.Equal(t, 129, c.end())
-	require.Equal(t, polyvisor.Running, only(h).state)
+	require.Equal(t, polyvisor.Running, only(h).now())
 }
 
 func TestStartConsole(t *testing.T) {

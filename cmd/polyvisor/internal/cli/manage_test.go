@@ -249,5 +249,5 @@ func TestShutdownWait(t *testing.T) {
 	defineAll(t, uri, "web")
 	must(t, "-c", uri, "start", "web")
 	require.Equal(t, "shutdown\n", must(t, "-c", uri, "shutdown", "--wait", "web"))
-	require.EqualValues(t, 1, only(h).run.asked.Load())
+	require.EqualValues(t, 1, only(h).current().asked.Load())
 }

@@ -470,3 +470,10 @@ func (p *memPort) Close() error {
 	p.c.cond.Broadcast()
 	return nil
 }
+
+// now is the state at the moment.
+func (d *memDomain) now() polyvisor.State {
+	d.h.mu.Lock()
+	defer d.h.mu.Unlock()
+	return d.state
+}

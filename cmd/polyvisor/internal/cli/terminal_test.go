@@ -117,7 +117,7 @@ func TestDetach(t *testing.T) {
 	require.Zero(t, s.end())
 	s.restored()
 	require.Contains(t, s.err.String(), "polyvisor: left domain \"web\", which runs on; \"polyvisor console web\" comes back to it\n")
-	require.Equal(t, polyvisor.Running, only(h).state, "what follows Ctrl-] is not the guest's")
+	require.Equal(t, polyvisor.Running, only(h).now(), "what follows Ctrl-] is not the guest's")
 
 	back := onTerminal(t, "-c", uri, "console", "web")
 	back.raw()
@@ -195,7 +195,7 @@ func TestTerminalGone(t *testing.T) {
 	s.out.expect(t, "is up")
 	s.master.Close()
 	require.Equal(t, 129, s.end())
-	require.Equal(t, polyvisor.Running, only(h).state)
+	require.Equal(t, polyvisor.Running, only(h).now())
 }
 
 // A panic while the terminal is raw is not swallowed and leaves it as it was.
