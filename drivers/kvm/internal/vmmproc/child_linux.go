@@ -45,14 +45,6 @@ func MaybeMain(factory Factory) {
 	os.Exit(2)
 }
 
-// Main is the main function of a program that does nothing but run VM processes.
-func Main(factory Factory) {
-	MaybeMain(factory)
-	fmt.Fprintf(os.Stderr, "%s runs one virtual machine for the polyvisor library, which starts it; it is of no use by itself.\n"+
-		"Put it beside your program or in PATH, or name it by vmm= in the URI.\n", ProgramName)
-	os.Exit(2)
-}
-
 // stageVar is the variable that makes a process a stage. fds is how many
 // descriptors, from 0 on, it is given.
 func stageVar(stage string, fds int) string { return fmt.Sprintf("%s=%s/%d", stageEnv, stage, fds) }

@@ -109,6 +109,7 @@ func TestStartedProcessDiesAtOnce(t *testing.T) {
 	s := testStore(t)
 	_, err := spawn(bg, s, fakeSpec{BuildExit: true}, Config{})
 	require.ErrorIs(t, err, ErrSpawn)
+	require.ErrorContains(t, err, "panic: crash of the VMM")
 	requireTidy(t, s)
 }
 
@@ -339,4 +340,18 @@ func TestLongRunDirectory(t *testing.T) {
 	_, err = dial(t, s).Destroy(bg)
 	require.NoError(t, err)
 	requireTidy(t, s)
+}
+
+// The reason of a crash during the start is told, not that of an older one.
+func TestLastWords(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	old := "panic: old\n"
+	require.NoError(t, os.WriteFile(path, []byte(old), 0o600))
+	require.Empty(t, lastWords(path, int64(len(old))))
+	require.NoError(t, os.WriteFile(path, []byte(old+"one\npanic: new\n\ngoroutine 1\n"), 0o600))
+	require.Equal(t, "panic: new", lastWords(path, int64(len(old))))
+	require.NoError(t, os.WriteFile(path, []byte("one\ntwo\n"), 0o600))
+	require.Equal(t, "two", lastWords(path, 0))
+	require.Empty(t, lastWords("", 0))
+	require.Empty(t, lastWords(path+"x", 0))
 }

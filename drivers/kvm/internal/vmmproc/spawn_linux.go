@@ -79,7 +79,9 @@ type spawner struct {
 	sock  *os.File // this side of the handshake
 	lines *lineReader
 	proc  *os.Process // the first instance
-	vm    int         // pidfd of the VM process, -1 before it is known
+	pid   int         // of the VM process, 0 before it is known
+	vm    int         // pidfd of the VM process, -1 if there is none
+	logAt int64       // what is in the log from here on is of this start
 }
 
 // newSpawner starts the first instance of the program.
@@ -113,6 +115,10 @@ func newSpawner(cfg SpawnConfig) (*spawner, error) {
 			return nil, err
 		}
 		defer log.Close()
+		if sp.logAt, err = log.Seek(0, io.SeekEnd); err != nil {
+			sp.sock.Close()
+			return nil, err
+		}
 	}
 	files := []*os.File{null, null, log, theirs, cfg.Run.Life()}
 	for _, f := range cfg.Files {
@@ -176,7 +182,8 @@ func (sp *spawner) start(ctx context.Context) (int, error) {
 
 func (sp *spawner) handshake() (int, error) {
 	var hello helloMessage
-	if err := sp.receive(&hello); err != nil {
+	err := sp.receive(&hello)
+	if err != nil {
 		return 0, err
 	}
 	if hello.Error != nil {
@@ -187,7 +194,10 @@ func (sp *spawner) handshake() (int, error) {
 			"the VM program %s speaks version %d of the handshake, this program %d; install the polyvisor-vmm that belongs to it, or name it by vmm=", sp.cfg.Program, hello.Version, Version)})
 	}
 	// The process holds its end of the socket, so the pid is still its own.
-	sp.vm, _ = unix.PidfdOpen(hello.PID, 0)
+	sp.pid = hello.PID
+	if sp.vm, err = unix.PidfdOpen(hello.PID, 0); err != nil {
+		sp.vm = -1 // Linux before 5.3
+	}
 	order := orderMessage{
 		RunDir: sp.cfg.Run.Dir, StateDir: sp.cfg.Run.StateDir(), UUID: sp.cfg.Run.UUID,
 		Config: sp.cfg.Config, Spec: sp.cfg.Spec,
@@ -222,7 +232,7 @@ func (sp *spawner) receive(v any) error {
 		err = json.Unmarshal(line, v)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, io.ErrUnexpectedEOF) {
-		if last := lastWords(sp.cfg.Log); last != "" {
+		if last := lastWords(sp.cfg.Log, sp.logAt); last != "" {
 			return fmt.Errorf("%w: it ended before the guest could run; its last words: %s", ErrSpawn, last)
 		}
 		return fmt.Errorf("%w: %s ended before the guest could run, without a word; is it a polyvisor-vmm, or a program that uses this package?", ErrSpawn, sp.cfg.Program)
@@ -233,21 +243,18 @@ func (sp *spawner) receive(v any) error {
 	return nil
 }
 
-// lastWords gives the first line of a Go crash in the log, or its last line.
-func lastWords(path string) string {
+// lastWords gives the line of the log, from a place on, that says why a Go program
+// crashed, or else the last one.
+func lastWords(path string, from int64) string {
+	if path == "" {
+		return ""
+	}
 	f, err := os.Open(path)
-	if path == "" || err != nil {
+	if err != nil {
 		return ""
 	}
 	defer f.Close()
-	if fi, err := f.Stat(); err != nil || fi.Size() == 0 {
-		return ""
-	} else if fi.Size() > MaxLine {
-		if _, err := f.Seek(-MaxLine, io.SeekEnd); err != nil {
-			return ""
-		}
-	}
-	b, err := io.ReadAll(io.LimitReader(f, MaxLine))
+	b, err := io.ReadAll(io.NewSectionReader(f, from, MaxLine))
 	if err != nil {
 		return ""
 	}
@@ -276,6 +283,8 @@ func (sp *spawner) kill() {
 	_ = sp.proc.Kill()
 	if sp.vm >= 0 {
 		_ = unix.PidfdSendSignal(sp.vm, unix.SIGKILL, nil, 0)
+	} else if sp.pid > 0 {
+		_ = unix.Kill(sp.pid, unix.SIGKILL)
 	}
 	// A second instance that has not said hello yet exits by itself when it finds
 	// nobody at the other end. The stream ends when nobody holds it any more.
