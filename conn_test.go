@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -441,9 +442,14 @@ func TestStorm(t *testing.T) {
 	})
 	all := methods()
 	var wg sync.WaitGroup
+	var calls atomic.Int32
+	middle := make(chan struct{})
 	for range 64 {
 		wg.Go(func() {
 			for range 60 {
+				if calls.Add(1) == 64*30 {
+					close(middle)
+				}
 				// Those that forget domains would end the storm early.
 				m := all[rand.IntN(len(all))]
 				if m.name == "undefine" || m.name == "define" || m.name == "create" {
@@ -465,12 +471,12 @@ func TestStorm(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(20 * time.Millisecond)
+	<-middle
 	require.NoError(t, conn.Close())
 	wg.Wait()
 	assert.Zero(t, conn.Slots())
 	assert.Zero(t, conn.Consoles())
-	assert.NotEmpty(t, onlyCalls(r.log(), "start", "destroy"))
+	assert.NotEmpty(t, onlyCalls(r.log(), "lookup"))
 }
 
 // Without the Close: what is left when all calls are over is nothing.

@@ -496,15 +496,19 @@ func TestOneOperationAtATime(t *testing.T) {
 
 	// Another operation by any other handle waits as long as its context allows.
 	for _, dom := range []*polyvisor.Domain{byUUID, byID, list[0]} {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
-		err := dom.Reboot(ctx)
+		ctx, cancel := context.WithCancel(t.Context())
+		waiter := make(chan error, 1)
+		go func() { waiter <- dom.Reboot(ctx) }()
+		require.Eventually(t, func() bool { return conn.Queue(dom) == 2 }, time.Minute, time.Millisecond)
 		cancel()
-		require.ErrorIs(t, err, context.DeadlineExceeded)
+		err := <-waiter
+		require.ErrorIs(t, err, context.Canceled)
 		assert.Equal(t, polyvisor.CodeCanceled, polyvisor.CodeOf(err))
 		assert.ErrorContains(t, err, "waiting for another operation on the domain")
 	}
 	second := make(chan error, 1)
 	go func() { second <- byUUID.Resume(t.Context()) }()
+	require.Eventually(t, func() bool { return conn.Queue(byUUID) == 2 }, time.Minute, time.Millisecond)
 
 	// Other domains do not wait for this one.
 	r.put("other", polyvisor.Running)
@@ -629,13 +633,17 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	r.put("dom", polyvisor.Shutoff)
 	dom, err := conn.Domain(t.Context(), "dom")
 	require.NoError(t, err)
-	script, _, _ := hang("start")
+	script, began, _ := hang("start")
 	r.setScript(script)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-began
+		cancel()
+	}()
 	err = dom.Start(ctx)
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	assert.EqualError(t, err, `rec: start "dom": START: context deadline exceeded`)
+	require.ErrorIs(t, err, context.Canceled)
+	assert.EqualError(t, err, `rec: start "dom": START: context canceled`)
+	assert.Zero(t, conn.Slots())
 }
 
 // Every operation in every state: the table alone decides whether the driver

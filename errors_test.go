@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,7 +115,11 @@ func hung(t *testing.T, ctx context.Context, end func(*polyvisor.Conn)) error {
 	r.setScript(script)
 	result := make(chan error, 1)
 	go func() { result <- dom.Reboot(ctx) }()
-	<-began
+	select {
+	case <-began:
+	case err := <-result: // the context ended before
+		return err
+	}
 	end(conn)
 	return <-result
 }
@@ -133,9 +138,8 @@ func TestCauseOfTheEnd(t *testing.T) {
 		assert.EqualError(t, err, `rec: reboot "web": REBOOT: context canceled`)
 	})
 	t.Run("deadline", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		defer cancel()
-		err := hung(t, ctx, func(*polyvisor.Conn) {})
+		ctx := &lapsing{Context: t.Context(), done: make(chan struct{})}
+		err := hung(t, ctx, func(*polyvisor.Conn) { ctx.lapse() })
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, polyvisor.CodeCanceled, polyvisor.CodeOf(err))
 		assert.EqualError(t, err, `rec: reboot "web": REBOOT: context deadline exceeded`)
@@ -159,12 +163,35 @@ func TestCauseOfTheEnd(t *testing.T) {
 		})
 	}
 	t.Run("deadline with a reason", func(t *testing.T) {
-		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, errors.New("budget used up"))
-		defer cancel()
-		err := hung(t, ctx, func(*polyvisor.Conn) {})
-		assert.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.EqualError(t, err, `rec: reboot "web": REBOOT: context deadline exceeded: budget used up`)
+		for wait := time.Millisecond; ; wait *= 2 {
+			ctx, cancel := context.WithTimeoutCause(t.Context(), wait, errors.New("budget used up"))
+			err := hung(t, ctx, func(*polyvisor.Conn) {})
+			cancel()
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.Equal(t, polyvisor.CodeCanceled, polyvisor.CodeOf(err))
+			if err.Error() == `rec: reboot "web": context deadline exceeded` {
+				continue // over before the driver was reached
+			}
+			assert.EqualError(t, err, `rec: reboot "web": REBOOT: context deadline exceeded: budget used up`)
+			return
+		}
 	})
+}
+
+// lapsing is a context whose deadline comes when the test says so.
+type lapsing struct {
+	context.Context
+	done   chan struct{}
+	lapsed atomic.Bool
+}
+
+func (l *lapsing) lapse()                { l.lapsed.Store(true); close(l.done) }
+func (l *lapsing) Done() <-chan struct{} { return l.done }
+func (l *lapsing) Err() error {
+	if l.lapsed.Load() {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // An error that came before the context ended is not replaced.

@@ -13,3 +13,14 @@ func (c *Conn) Consoles() int {
 	defer c.mu.Unlock()
 	return len(c.consoles)
 }
+
+// Queue is the number of operations on a domain: the one under way and those
+// that wait for their turn.
+func (c *Conn) Queue(d *Domain) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.slots[d.id]; s != nil {
+		return s.refs
+	}
+	return 0
+}
