@@ -69,6 +69,11 @@ func unpackTar(r io.Reader, artifacts map[string]string) error {
 		if err != nil || i < 0 || i >= len(roots) {
 			return fmt.Errorf("name %q is not one that was asked for", h.Name)
 		}
+		for key := range h.PAXRecords {
+			if strings.HasPrefix(key, "GNU.sparse.") { // a few bytes that stand for any size
+				return fmt.Errorf("%q is a sparse file, which is never sent", h.Name)
+			}
+		}
 		if err := unpackOne(tr, h, roots[i], rest); err != nil {
 			return err
 		}

@@ -18,7 +18,8 @@ import (
 )
 
 // kernelArgs make the boot short and its failures visible: no probing for what is not there, no self-tests, no
-// watchdogs (an emulated processor loses to them on a busy host), and every fault of the kernel ends the machine.
+// watchdogs (an emulated processor loses to them on a busy host), the TSC as clock (it is the host's, so the same on
+// all CPUs, which the kernel's own check cannot see under emulation), and every fault of the kernel ends the machine.
 const kernelArgs = "console=ttyS0 quiet panic=-1 oops=panic nokaslr mitigations=off tsc=reliable no_timer_check " +
 	"cryptomgr.notests audit=0 apparmor=0 8250.nr_uarts=1 nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
 

@@ -88,7 +88,7 @@ func check() error {
 		return err
 	}
 	fmt.Printf("npt=%s clock=%s temp=%s wd=%s host=%s args=%q x=%q year=%d cpus=%s\n",
-		strings.TrimSpace(string(npt)), strings.TrimSpace(string(clock)), filepath.Dir(f.Name()), wd, name,
+		strings.TrimSpace(string(npt)), strings.TrimSuffix(strings.TrimSpace(string(clock)), "-early"), filepath.Dir(f.Name()), wd, name,
 		os.Args[2:], os.Getenv("X"), time.Now().Year(), online())
 	fmt.Fprintln(os.Stderr, "to standard error")
 	return nil
