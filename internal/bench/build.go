@@ -18,11 +18,11 @@ import (
 
 const module = "github.com/polyvisor/polyvisor"
 
-// Versions of what is not ours.
+// gokvmModule is the other monitor in Go.
 const gokvmModule = "github.com/bobuhiro11/gokvm@latest"
 
-// tools are the programs that are measured or measure, in a directory of their own. A path is empty if the program could
-// not be made; faults says why.
+// tools are the programs that are measured or measure, in a directory of their own. The path of one that is not ours is
+// empty if it could not be had; faults says why.
 type tools struct {
 	dir               string
 	polyvisor, vmm    string
@@ -48,8 +48,7 @@ func buildTools(ctx context.Context, o options, dir string) (*tools, error) {
 	} {
 		out := filepath.Join(dir, b.name)
 		if err := goTool(ctx, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out, module+b.pkg); err != nil {
-			t.faults[b.name] = err
-			continue
+			return nil, err
 		}
 		*b.path = out
 	}
@@ -89,7 +88,7 @@ func goTool(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// installGokvm gets the other monitor in Go. It is no dependency of the module, so it is fetched here.
+// installGokvm gets gokvm. It is no dependency of the module, so it is fetched here.
 func installGokvm(ctx context.Context, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()

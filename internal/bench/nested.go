@@ -124,8 +124,7 @@ func runNested(ctx context.Context, o options, t *tools, progress io.Writer) (*n
 func makePlan(o options, t *tools, kernel string) boot.Plan {
 	var p boot.Plan
 	us, q, g := ourSubject(kernel), qemuSubject(kernel), gokvmSubject(kernel)
-	have := t.polyvisor != "" && t.vmm != ""
-	if have && (o.wants("boot") || o.wants("memory")) {
+	if o.wants("boot") || o.wants("memory") {
 		// Not transient, so that the record of its stop remains, which has the exits.
 		first := us
 		first.Args = append(without(us.Args, "--rm"), "--name", "first")
@@ -133,11 +132,7 @@ func makePlan(o options, t *tools, kernel string) boot.Plan {
 		p.Phases = append(p.Phases, boot.Phase{Name: phaseFirst, Rounds: 1, Subjects: []boot.Subject{first}})
 	}
 	if o.wants("boot") {
-		ph := boot.Phase{Name: phaseBoot, Rounds: o.rounds}
-		if have {
-			ph.Subjects = append(ph.Subjects, us)
-		}
-		ph.Subjects = append(ph.Subjects, q)
+		ph := boot.Phase{Name: phaseBoot, Rounds: o.rounds, Subjects: []boot.Subject{us, q}}
 		if t.gokvm != "" {
 			ph.Subjects = append(ph.Subjects, g)
 		}
@@ -149,9 +144,7 @@ func makePlan(o options, t *tools, kernel string) boot.Plan {
 			s.Sample, s.SampleEvery = program, sampleEvery
 			ph.Subjects = append(ph.Subjects, s)
 		}
-		if have {
-			sampled(us, "polyvisor-vmm")
-		}
+		sampled(us, "polyvisor-vmm")
 		sampled(q, filepath.Base(qemuProgram))
 		p.Phases = append(p.Phases, ph)
 	}

@@ -172,9 +172,6 @@ func (m mapping) isRAM(regions []uint64) bool {
 	return false
 }
 
-// Where the Go runtime puts its heap on 64-bit Linux.
-const goHeapStart, goHeapEnd = 0xc000000000, 0xc100000000
-
 // kind names what a mapping is, for finding out what takes the memory.
 func (m mapping) kind() string {
 	exec := strings.Contains(m.perms, "x")
@@ -187,16 +184,14 @@ func (m mapping) kind() string {
 		return "data of files"
 	case !m.anonymous():
 		return "read-only data of files"
-	case m.start >= goHeapStart && m.start < goHeapEnd:
-		return "go heap"
 	case m.name == "[heap]":
 		return "heap"
 	case m.name == "[stack]":
 		return "main stack"
 	case m.name == "[vdso]" || m.name == "[vvar]" || m.name == "[vsyscall]" || m.name == "[vvar_vclock]":
 		return "kernel's"
-	case strings.HasPrefix(m.name, "[anon: Go:") || strings.HasPrefix(m.name, "[anon:Go"):
-		return "go runtime"
+	case strings.HasPrefix(m.name, "[anon: Go: "):
+		return strings.Trim(m.name, "[]")
 	}
-	return "anonymous"
+	return "anonymous" // heap and stacks of a Go program, mostly
 }

@@ -24,7 +24,7 @@ Private_Dirty:         0 kB
 AnonHugePages:         0 kB
 THPeligible:    0
 VmFlags: rd ex mr mw me
-c000000000-c000400000 rw-p 00000000 00:00 0
+c000000000-c000400000 rw-p 00000000 00:00 0 [anon: Go: heap]
 Rss:                 200 kB
 Pss:                 200 kB
 Private_Dirty:       200 kB
@@ -55,7 +55,7 @@ func TestRead(t *testing.T) {
 	assert.EqualValues(t, 200<<10, p.Dirty)
 	assert.EqualValues(t, 500<<10, p.Pss)
 	assert.EqualValues(t, 600<<10, p.Kinds["code"].Total())
-	assert.EqualValues(t, 200<<10, p.Kinds["go heap"].Total())
+	assert.EqualValues(t, 200<<10, p.Kinds["anon: Go: heap"].Total())
 	assert.EqualValues(t, 12<<10, p.Kinds["kvm run pages"].Total())
 	var sum Usage
 	for _, u := range p.Kinds {
