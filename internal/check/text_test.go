@@ -45,7 +45,9 @@ var bans = []ban{
 }
 
 // spoken says where a banned phrase means something else.
-var spoken = []exception{}
+var spoken = []exception{
+	{"internal/nestedvm/session_test.go: " + "XX" + "X", "a stand-in of the length of GNU, in the bytes of a tar header"},
+}
 
 func TestBannedText(t *testing.T) {
 	tr := load(t)
@@ -117,12 +119,6 @@ func links(markdown string) []string {
 	return found
 }
 
-// awaited are files that the documentation may name before they exist.
-var awaited = []exception{
-	{"docs/vmm-protocol.md", "comes with the protocol's last message"},
-	{"examples", "come with the driver"},
-}
-
 func TestLinksPointSomewhere(t *testing.T) {
 	tr := load(t)
 	for _, name := range tr.names {
@@ -145,7 +141,7 @@ func TestLinksPointSomewhere(t *testing.T) {
 			}
 			if target == ".." || strings.HasPrefix(target, "../") {
 				t.Errorf("%s: link %q leaves the repository", name, link)
-			} else if _, err := os.Stat(filepath.Join(tr.root, target)); err != nil && !excepted(awaited, target) {
+			} else if _, err := os.Stat(filepath.Join(tr.root, target)); err != nil {
 				t.Errorf("%s: link %q: there is no %s", name, link, target)
 			}
 		}
