@@ -27,7 +27,7 @@ func TestMachine(t *testing.T) {
 	given := filepath.Join(dir, "given")
 	require.NoError(t, os.WriteFile(given, []byte("x"), 0o644))
 	o, err := parse([]string{
-		"-json", "-tags", "nestedsample", "-skip", "TestNotChosen", "-env", "EXTRA=given", "-file", given + ":/given/file",
+		"-json", "-skip", "TestNotChosen", "-env", "NESTEDTEST_SAMPLE=1", "-env", "EXTRA=given", "-file", given + ":/given/file",
 		"-cover", filepath.Join(dir, "cover"), "-coverpkg", "./sample", "-artifacts", filepath.Join(dir, "artifacts"), "./sample",
 	})
 	require.NoError(t, err)

@@ -1,5 +1,5 @@
-// Package sample is a subject for the test of nestedtest: its tests pass, fail and are skipped on purpose, and are
-// built with the tag nestedsample only.
+// Package sample is a subject for the test of nestedtest: its tests pass, fail and are skipped on purpose, and so
+// run only when that test sets NESTEDTEST_SAMPLE.
 package sample
 
 // Double is what coverage is measured on.
