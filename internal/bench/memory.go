@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/polyvisor/polyvisor/internal/bench/smaps"
 )
@@ -15,20 +16,20 @@ import (
 // targetMemory is what the VM process may hold besides guest memory.
 const targetMemory = 5 << 20
 
-const memoryHow = "/proc/PID/smaps every 10 ms, summed over all mappings but guest RAM (the anonymous mapping as large as the memory region). " +
+const memoryHow = "/proc/PID/smaps every 10 ms, or as often as half of the time allows (a sample is slow on an emulated processor), summed over all mappings but guest RAM (the anonymous mapping as large as the memory region). " +
 	"Private + shared pages; the program's own text, mapped from the page cache, counts in full."
 
 // memorySection shows series of samples by name, in the order given.
 func memorySection(names []string, series map[string]*smaps.Series) *section {
 	s := &section{Title: "Memory of the VM process besides guest memory", How: memoryHow,
-		Table: [][]string{{"", "max", "median", "Pss max", "private", "shared", "written", "huge", "threads", "samples", "guest RAM touched"}}, Data: series}
+		Table: [][]string{{"", "max", "median", "Pss max", "private", "shared", "written", "huge", "threads", "samples", "every", "guest RAM touched"}}, Data: series}
 	for _, name := range names {
 		m := series[name]
 		if m == nil || m.Samples == 0 {
 			continue
 		}
 		s.row(name, mebi(m.MaxTotal), mebi(m.MedianTotal), mebi(m.MaxPss), mebi(m.Max.Private), mebi(m.Max.Shared), mebi(m.Max.Dirty), mebi(m.Max.Huge),
-			fmt.Sprint(m.MaxThreads), fmt.Sprint(m.Samples), mebi(m.Max.RAM.RSS))
+			fmt.Sprint(m.MaxThreads), fmt.Sprint(m.Samples), millis(m.Over/time.Duration(m.Samples)), mebi(m.Max.RAM.RSS))
 		s.note("%s, what it is at the maximum: %s", name, kinds(m.Max))
 	}
 	s.note("target: %s", mebi(targetMemory))

@@ -27,6 +27,7 @@ func OfProcess(pid int, regions []uint64) (Process, error) {
 // Series is a process over some time.
 type Series struct {
 	Samples     int           `json:"samples"`
+	Wanted      time.Duration `json:"wanted_ns"` // between samples; Over/Samples is what it came to
 	Over        time.Duration `json:"over_ns"`
 	Max         Process       `json:"max"` // the sample with the largest Total
 	MaxTotal    uint64        `json:"max_total"`
@@ -35,15 +36,15 @@ type Series struct {
 	MaxThreads  int           `json:"max_threads"`
 }
 
-// Watch samples a process at the interval until it ends or stop is closed. Samples in which no guest RAM is found are left
+// Watch samples a process at the interval until it ends or stop is closed. A sample takes the process's memory map lock, and
+// where the processor is emulated it takes long: the pause between two is never shorter than the last one took. Samples in which no guest RAM is found are left
 // out: before the machine is made they say nothing about it, and a wrong region would otherwise go unnoticed.
 func Watch(stop <-chan struct{}, pid int, regions []uint64, every time.Duration) (Series, error) {
-	var s Series
+	s := Series{Wanted: every}
 	var totals []float64
 	start := time.Now()
-	t := time.NewTicker(every)
-	defer t.Stop()
 	for {
+		began := time.Now()
 		p, err := OfProcess(pid, regions)
 		if errors.Is(err, fs.ErrNotExist) {
 			break
@@ -62,9 +63,10 @@ func Watch(stop <-chan struct{}, pid int, regions []uint64, every time.Duration)
 				s.MaxThreads = max(s.MaxThreads, len(e))
 			}
 		}
+		took := time.Since(began)
 		select {
 		case <-stop:
-		case <-t.C:
+		case <-time.After(max(every-took, took)):
 			continue
 		}
 		break
