@@ -2,11 +2,14 @@ package polyvisor
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -21,17 +24,59 @@ type Config struct {
 	Name string `json:"name"`
 	// UUID is unique on a connection; a random one is made if it is zero.
 	UUID uuid.UUID `json:"uuid,omitzero"`
+	// InstanceID is an identity that stays the same over the domain's lives and
+	// hosts, for protected guests (AVirtualMachineRawConfig_setInstanceId).
+	InstanceID InstanceID `json:"instance_id,omitzero"`
 	// Title is free text for people: one line, at most 255 bytes.
 	Title string `json:"title,omitempty"`
-	// Memory is the guest's RAM in bytes, a multiple of 4 KiB; 256 MiB if zero.
+	// Labels are key-value pairs for programs; see Domain.SetLabels.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Autostart asks for the domain to be started with the host.
+	Autostart bool `json:"autostart,omitempty"`
+
+	// Memory is the guest's RAM at the start in bytes, a multiple of 4 KiB;
+	// 256 MiB if zero.
 	Memory Bytes `json:"memory,omitempty"`
-	// VCPUs is the number of virtual CPUs; 1 if zero.
+	// MaxMemory is the most RAM that the guest can be given while it runs;
+	// Memory if zero.
+	MaxMemory Bytes `json:"max_memory,omitempty"`
+	// MemoryBacking gives ranges of guest memory files of their own.
+	MemoryBacking []MemoryBacking `json:"memory_backing,omitempty"`
+	// Balloon lets the guest give memory back (SetMemory on a running domain).
+	Balloon bool `json:"balloon,omitempty"`
+
+	// VCPUs is the number of virtual CPUs at the start; 1 if zero.
 	VCPUs int `json:"vcpus,omitempty"`
+	// MaxVCPUs is the most virtual CPUs that the guest can be given while it
+	// runs; VCPUs if zero.
+	MaxVCPUs int `json:"max_vcpus,omitempty"`
+	// Topology is how the guest sees its virtual CPUs arranged.
+	Topology Topology `json:"topology,omitzero"`
+	// VCPU configures single virtual CPUs, in the order of their numbers.
+	VCPU []VCPUConfig `json:"vcpu,omitempty"`
+
 	// Boot says what runs. If it is zero the driver's built-in guest runs,
 	// where there is one.
 	Boot Boot `json:"boot,omitzero"`
 	// Console is the first serial port.
 	Console ConsoleConfig `json:"console,omitzero"`
+	// Log takes what the hypervisor has to say about this domain; it is
+	// appended to.
+	Log File `json:"log,omitzero"`
+
+	Disks  []Disk       `json:"disks,omitempty"`
+	NICs   []NIC        `json:"nics,omitempty"`
+	Shares []Share      `json:"shares,omitempty"`
+	RNG    *RNG         `json:"rng,omitempty"`
+	Vsock  *VsockConfig `json:"vsock,omitempty"`
+
+	// Protected keeps the guest's memory from the host.
+	Protected bool `json:"protected,omitempty"`
+	// HypervisorAuth uses the hypervisor's own way to authenticate a protected
+	// guest instead of the default one
+	// (AVirtualMachineRawConfig_setHypervisorSpecificAuthMethod).
+	HypervisorAuth bool `json:"hypervisor_auth,omitempty"`
+
 	// OnPoweroff says what happens when the guest powers itself off;
 	// ActionDestroy if empty.
 	OnPoweroff Action `json:"on_poweroff,omitempty"`
@@ -41,7 +86,44 @@ type Config struct {
 	OnCrash Action `json:"on_crash,omitempty"`
 }
 
-// Boot is a direct kernel boot.
+// InstanceID is 64 bytes; in JSON, hexadecimal digits.
+type InstanceID [64]byte
+
+// NewInstanceID takes an instance ID from a slice, which must have its size.
+func NewInstanceID(b []byte) (InstanceID, error) {
+	if len(b) != len(InstanceID{}) {
+		return InstanceID{}, fmt.Errorf("%w: instance ID: %d bytes, want %d", ErrInvalidConfig, len(b), len(InstanceID{}))
+	}
+	return InstanceID(b), nil
+}
+
+// IsZero reports whether no instance ID is set.
+func (id InstanceID) IsZero() bool { return id == InstanceID{} }
+
+// MarshalText encodes the ID as hexadecimal digits.
+func (id InstanceID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, id[:]), nil }
+
+// UnmarshalText decodes what MarshalText wrote.
+func (id *InstanceID) UnmarshalText(text []byte) error {
+	b, err := hex.AppendDecode(nil, text)
+	if err != nil {
+		return fmt.Errorf("%w: instance ID: %w", ErrInvalidConfig, err)
+	}
+	*id, err = NewInstanceID(b)
+	return err
+}
+
+// MemoryBacking makes a file the memory of a range of guest addresses
+// (AVirtualMachineRawConfig_addCustomMemoryBackingFile).
+type MemoryBacking struct {
+	File File `json:"file"`
+	// Start and End are guest-physical addresses, multiples of 4 KiB; End is the
+	// first address behind the range.
+	Start uint64 `json:"start"`
+	End   uint64 `json:"end"`
+}
+
+// Boot is a direct kernel boot, or firmware that finds what to boot.
 type Boot struct {
 	// Kernel is a Linux kernel: an ELF vmlinux or a bzImage.
 	Kernel File `json:"kernel,omitzero"`
@@ -49,6 +131,8 @@ type Boot struct {
 	Initrd File `json:"initrd,omitzero"`
 	// CommandLine is the kernel's command line.
 	CommandLine string `json:"cmdline,omitempty"`
+	// Firmware boots from the disks; it excludes the other fields.
+	Firmware File `json:"firmware,omitzero"`
 }
 
 // IsZero reports whether nothing is said about booting.
@@ -59,6 +143,11 @@ type ConsoleConfig struct {
 	// Log is a file on the host to which everything that the guest prints is
 	// appended; none if empty.
 	Log string `json:"log,omitempty"`
+	// Out is a file to which everything that the guest prints is written, and
+	// In one from which its input is read, beside Domain.Console
+	// (consoleOutFd and consoleInFd of AVirtualMachine_createRaw).
+	Out File `json:"out,omitzero"`
+	In  File `json:"in,omitzero"`
 }
 
 // IsZero reports whether the console has no settings.
@@ -73,6 +162,13 @@ const (
 	ActionDestroy Action = "destroy"
 	// ActionRestart starts the guest afresh; the domain stays active.
 	ActionRestart Action = "restart"
+	// ActionPreserve keeps what has ended for inspection: the domain stays
+	// active, in state Crashed after a crash and Paused otherwise, until Destroy.
+	ActionPreserve Action = "preserve"
+	// ActionRenameRestart keeps what has ended as ActionPreserve does, under the
+	// domain's UUID, and starts the guest afresh under a new unique name and a
+	// new UUID.
+	ActionRenameRestart Action = "rename-restart"
 )
 
 // File is a file on the host: by path, or open. In JSON it is the path.
@@ -143,15 +239,68 @@ func ParseConfig(data []byte) (*Config, error) {
 // Clone gives a copy that shares nothing with c but open files.
 func (c *Config) Clone() *Config {
 	d := *c
+	d.Labels = maps.Clone(c.Labels)
+	d.MemoryBacking = slices.Clone(c.MemoryBacking)
+	d.VCPU = slices.Clone(c.VCPU)
+	d.Disks = slices.Clone(c.Disks)
+	d.NICs = slices.Clone(c.NICs)
+	d.Shares = slices.Clone(c.Shares)
+	if c.RNG != nil {
+		d.RNG = new(*c.RNG)
+	}
+	if c.Vsock != nil {
+		d.Vsock = new(*c.Vsock)
+	}
 	return &d
+}
+
+// Devices lists the devices that the configuration holds, in the order disks,
+// NICs, shares, RNG. They point into the configuration.
+func (c *Config) Devices() []Device {
+	var list []Device
+	for i := range c.Disks {
+		list = append(list, &c.Disks[i])
+	}
+	for i := range c.NICs {
+		list = append(list, &c.NICs[i])
+	}
+	for i := range c.Shares {
+		list = append(list, &c.Shares[i])
+	}
+	if c.RNG != nil {
+		list = append(list, c.RNG)
+	}
+	return list
+}
+
+// Files lists every file of the configuration that is named or open, with the
+// name of its field. They point into the configuration.
+func (c *Config) Files() []ConfigFile {
+	list := []ConfigFile{
+		{"boot.kernel", &c.Boot.Kernel}, {"boot.initrd", &c.Boot.Initrd}, {"boot.firmware", &c.Boot.Firmware},
+		{"console.out", &c.Console.Out}, {"console.in", &c.Console.In}, {"log", &c.Log},
+	}
+	for i := range c.Disks {
+		list = append(list, ConfigFile{fmt.Sprintf("disks[%d].source", i), &c.Disks[i].Source})
+	}
+	for i := range c.MemoryBacking {
+		list = append(list, ConfigFile{fmt.Sprintf("memory_backing[%d].file", i), &c.MemoryBacking[i].File})
+	}
+	return slices.DeleteFunc(list, func(f ConfigFile) bool { return f.File.IsZero() })
+}
+
+// ConfigFile is a file of a Config with the name of its field.
+type ConfigFile struct {
+	Field string
+	File  *File
 }
 
 // openFiles lists the open files of the configuration.
 func (c *Config) openFiles() []*os.File {
 	var files []*os.File
-	for _, f := range []File{c.Boot.Kernel, c.Boot.Initrd} {
-		if f.Open != nil {
-			files = append(files, f.Open)
+	for _, f := range c.Files() {
+		if f.File.Open != nil {
+			files = append(files, f.File.Open)
 		}
 	}
 	return files

@@ -20,6 +20,7 @@ type Conn struct {
 	typ      string
 	caps     Capabilities
 	readOnly bool
+	early    bool
 
 	// ctx ends when Close is called and takes all calls under way with it.
 	ctx    context.Context
@@ -60,7 +61,18 @@ func Open(ctx context.Context, uri string, opts ...Option) (*Conn, error) {
 	if err != nil {
 		return nil, wrap("open", u.Scheme, "", err)
 	}
-	return newConn(d, u, o), nil
+	c := newConn(d, u, o)
+	if o.early == "" {
+		return c, nil
+	}
+	if err = c.need(FeatureXML); err == nil {
+		err = c.defineEarly(ctx, o.early)
+	}
+	if err != nil {
+		return nil, errors.Join(wrap("open", c.typ, "", err), c.Close())
+	}
+	c.early = true
+	return c, nil
 }
 
 // NewConn makes a Conn of an open driver, which it owns from then on. Drivers
@@ -239,7 +251,7 @@ func (c *Conn) Hostname(ctx context.Context) (string, error) {
 // the driver cannot do, ErrExists if the name or the UUID is taken,
 // ErrReadOnly.
 func (c *Conn) Define(ctx context.Context, config *Config) (*Domain, error) {
-	return c.newDomain(ctx, "define", config, false)
+	return c.newDomain(ctx, "define", config, false, StartOptions{})
 }
 
 // Create starts a transient domain: it has no definition, and is gone when it
@@ -249,48 +261,73 @@ func (c *Conn) Define(ctx context.Context, config *Config) (*Domain, error) {
 //
 // Errors: those of Define, and what keeps a guest from starting: ErrNotFound
 // for a missing kernel, ErrNoResource, ErrPermission.
-func (c *Conn) Create(ctx context.Context, config *Config) (*Domain, error) {
-	return c.newDomain(ctx, "create", config, true)
+func (c *Conn) Create(ctx context.Context, config *Config, opts ...StartOption) (*Domain, error) {
+	return c.newDomain(ctx, "create", config, true, startOptions(opts))
 }
 
-func (c *Conn) newDomain(ctx context.Context, op string, config *Config, transient bool) (*Domain, error) {
+func (c *Conn) newDomain(ctx context.Context, op string, config *Config, transient bool, o StartOptions) (*Domain, error) {
 	if config == nil {
 		return nil, wrap(op, c.typ, "", fmt.Errorf("%w: no Config", ErrInvalidConfig))
 	}
 	defer config.closeFiles()
+	return c.made(ctx, op, config.Name, func(ctx context.Context) (Instance, error) {
+		return c.makeDomain(ctx, config, transient, o)
+	})
+}
+
+// made runs a call that makes a domain.
+func (c *Conn) made(ctx context.Context, op, name string, f func(ctx context.Context) (Instance, error)) (*Domain, error) {
 	var dom *Domain
-	err := c.call(ctx, op, config.Name, func(ctx context.Context) error {
-		if transient {
-			if err := c.need(FeatureTransient); err != nil {
-				return err
-			}
-		}
-		if err := config.Validate(); err != nil {
-			return err
-		}
-		full := config.WithDefaults()
-		if err := checkConfig(full, &c.caps, c.typ, transient); err != nil {
-			return err
-		}
-		if err := c.writable(); err != nil {
-			return err
-		}
-		create := c.driver.Define
-		if transient {
-			create = c.driver.Create
-		}
-		s, err := c.acquire(ctx, full.UUID)
-		if err != nil {
-			return err
-		}
-		defer c.release(s)
-		inst, err := create(ctx, full)
+	err := c.call(ctx, op, name, func(ctx context.Context) error {
+		inst, err := f(ctx)
 		if err == nil {
 			dom = c.domain(inst)
 		}
 		return err
 	})
 	return dom, err
+}
+
+// makeDomain checks a configuration and gives it to the driver.
+func (c *Conn) makeDomain(ctx context.Context, config *Config, transient bool, o StartOptions) (Instance, error) {
+	if err := c.mayMake(transient, o); err != nil {
+		return nil, err
+	}
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	full := config.WithDefaults()
+	if err := checkConfig(full, &c.caps, c.typ, transient); err != nil {
+		return nil, err
+	}
+	if err := c.writable(); err != nil {
+		return nil, err
+	}
+	s, err := c.acquire(ctx, full.UUID)
+	if err != nil {
+		return nil, err
+	}
+	defer c.release(s)
+	if transient {
+		return c.driver.Create(ctx, full, o)
+	}
+	return c.driver.Define(ctx, full)
+}
+
+// mayMake checks whether domains of the kind can be made at all.
+func (c *Conn) mayMake(transient bool, o StartOptions) error {
+	if transient {
+		if err := c.need(FeatureTransient); err != nil {
+			return err
+		}
+	}
+	if err := c.need(o.need()); err != nil {
+		return err
+	}
+	if c.early {
+		return errEarly
+	}
+	return nil
 }
 
 // Domain finds a domain by its name (virDomainLookupByName).
@@ -330,10 +367,12 @@ func (c *Conn) lookup(ctx context.Context, key Key, what string) (*Domain, error
 }
 
 // DomainFilter selects domains by properties. Active and Inactive choose by
-// state: neither or both set means all.
+// state: neither or both set means all. Labels chooses the domains that have
+// all of these labels with these values.
 type DomainFilter struct {
 	Active   bool
 	Inactive bool
+	Labels   map[string]string
 }
 
 func (f DomainFilter) wants(s State) bool {
@@ -353,7 +392,7 @@ func (c *Conn) Domains(ctx context.Context, f DomainFilter) ([]*Domain, error) {
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(doms, func(a, b *Domain) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(doms, func(a, b *Domain) int { return strings.Compare(a.Name(), b.Name()) })
 	return doms, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 )
@@ -20,16 +21,19 @@ type Domain struct {
 	conn *Conn
 	inst Instance
 	// Constant, and asked for once: a handle outlives its connection.
-	name string
+	name atomic.Pointer[string] // changed by Rename alone
 	id   uuid.UUID
 }
 
 func (c *Conn) domain(inst Instance) *Domain {
-	return &Domain{conn: c, inst: inst, name: inst.Name(), id: inst.UUID()}
+	d := &Domain{conn: c, inst: inst, id: inst.UUID()}
+	name := inst.Name()
+	d.name.Store(&name)
+	return d
 }
 
 // Name is the domain's name.
-func (d *Domain) Name() string { return d.name }
+func (d *Domain) Name() string { return *d.name.Load() }
 
 // UUID is the domain's UUID.
 func (d *Domain) UUID() uuid.UUID { return d.id }
@@ -126,11 +130,28 @@ func (d *Domain) Config(ctx context.Context) (*Config, error) {
 
 // Start runs an inactive domain (virDomainCreate, AVirtualMachine_start). It
 // returns when the guest is free to execute. ctx bounds the start, never the
-// run: if it ends before, the start is undone.
-func (d *Domain) Start(ctx context.Context) error {
-	return d.operate(ctx, OpStart, "", func(ctx context.Context, s *slot) error {
-		return d.conn.abortable(ctx, s, d.inst.Start)
+// run: if it ends before, the start is undone. ErrNoResource if the domain has
+// no memory (SetMemory with 0).
+func (d *Domain) Start(ctx context.Context, opts ...StartOption) error {
+	o := startOptions(opts)
+	return d.operate(ctx, OpStart, o.need(), func(ctx context.Context, s *slot) error {
+		if err := d.hasMemory(ctx); err != nil {
+			return err
+		}
+		return d.conn.abortable(ctx, s, func(ctx context.Context) error { return d.inst.Start(ctx, o) })
 	})
+}
+
+// hasMemory refuses to start a domain whose memory was taken away.
+func (d *Domain) hasMemory(ctx context.Context) error {
+	if !d.conn.caps.Has(FeatureMemory) {
+		return nil
+	}
+	i, err := d.inst.Info(ctx)
+	if err == nil && i.Memory == 0 {
+		err = fmt.Errorf("%w: the domain has no memory; give it some with SetMemory", ErrNoResource)
+	}
+	return err
 }
 
 // Suspend stops the vCPUs (virDomainSuspend). It returns when none executes
@@ -171,7 +192,8 @@ func (d *Domain) Shutdown(ctx context.Context) error {
 
 // Reboot asks the guest to stop and starts it afresh when it has
 // (virDomainReboot). It returns when the guest has been asked, and the guest
-// may ignore it. The domain stays active throughout.
+// may ignore it. The domain stays active throughout, unless its
+// Config.OnReboot says otherwise.
 func (d *Domain) Reboot(ctx context.Context) error {
 	return d.operate(ctx, OpReboot, FeatureReboot, func(ctx context.Context, _ *slot) error {
 		i, ok := As[Rebooter](d.inst)

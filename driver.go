@@ -46,7 +46,7 @@ type Driver interface {
 	// Create starts a transient domain, one that is gone when it stops. It
 	// returns when the guest is free to execute. ErrExists if name or UUID is
 	// taken. After a failure nothing is left behind.
-	Create(ctx context.Context, c *Config) (Instance, error)
+	Create(ctx context.Context, c *Config, o StartOptions) (Instance, error)
 	// Lookup finds one domain; ErrNotFound if there is none. Exactly one field
 	// of the key is set.
 	Lookup(ctx context.Context, key Key) (Instance, error)
@@ -89,7 +89,7 @@ type Instance interface {
 	Config(ctx context.Context) (*Config, error)
 	// Start runs an inactive domain. It returns when the guest is free to
 	// execute, or with an error and the domain inactive.
-	Start(ctx context.Context) error
+	Start(ctx context.Context, o StartOptions) error
 	// Destroy stops the domain at once, like pulling the plug, and returns when
 	// it is inactive. It must succeed while a Start is under way elsewhere.
 	Destroy(ctx context.Context) error
@@ -130,6 +130,166 @@ type Rebooter interface {
 // it.
 type ConsoleOpener interface {
 	OpenConsole(ctx context.Context, o ConsoleOptions) (io.ReadWriteCloser, error)
+}
+
+// Saver is implemented by an Instance whose run can be saved to a file
+// (FeatureSave).
+type Saver interface {
+	// Save stops the guest, writes its memory and devices to a new file and
+	// leaves the domain inactive, a transient one gone. If it fails the guest
+	// goes on as before and there is no file.
+	Save(ctx context.Context, path string) error
+}
+
+// Restorer is implemented by a Driver that continues what Save wrote
+// (FeatureSave).
+type Restorer interface {
+	// Restore continues the domain in the file; the file stays. ErrExists if a
+	// domain of that name or UUID is active, or is defined with the other of the
+	// two; ErrInvalidConfig if the file is damaged or not a saved domain.
+	Restore(ctx context.Context, path string, o StartOptions) (Instance, error)
+}
+
+// CoreDumper is implemented by an Instance that can write the guest's memory
+// and processor state to a new file for analysis (FeatureCoreDump). The guest
+// is stopped meanwhile and goes on afterwards.
+type CoreDumper interface {
+	CoreDump(ctx context.Context, path string) error
+}
+
+// MemorySetter is implemented by an Instance whose memory can be changed
+// (FeatureMemory). On an inactive domain both change the definition, and 0
+// takes its memory away, so that it cannot start. The sizes are multiples of
+// 4 KiB, within the declared bounds, and SetMemory's is at most the maximum.
+type MemorySetter interface {
+	// SetMemory on an active domain asks the guest to grow or shrink and returns
+	// when it has been asked (FeatureBalloon).
+	SetMemory(ctx context.Context, n Bytes) error
+	// SetMaxMemory comes on inactive domains only. It lowers the memory to the
+	// maximum if that is less.
+	SetMaxMemory(ctx context.Context, n Bytes) error
+}
+
+// VCPUSetter is implemented by an Instance whose number of virtual CPUs can be
+// changed (FeatureVCPUs): in the definition if it is inactive, in the running
+// guest if it is active (FeatureMaxVCPUs). n is from 1 to the maximum.
+type VCPUSetter interface {
+	SetVCPUs(ctx context.Context, n int) error
+}
+
+// VCPULister is implemented by an Instance that tells about its virtual CPUs
+// (FeatureVCPUInfo): one for each that the domain has, Config.MaxVCPUs in all,
+// those that are not plugged in being offline. All of an inactive domain are.
+type VCPULister interface {
+	VCPUs(ctx context.Context) ([]VCPU, error)
+}
+
+// VCPUPinner is implemented by an Instance whose virtual CPUs can be bound to
+// host CPUs (FeatureVCPUPin). vcpu is a number of the domain. The set is not
+// empty; ErrInvalidConfig if the host has none of its CPUs. The binding of an
+// active domain is that of the run, the one of an inactive domain is stored.
+type VCPUPinner interface {
+	PinVCPU(ctx context.Context, vcpu int, cpus CPUSet) error
+}
+
+// VCPUConfigurer is implemented by an Instance whose virtual CPUs have settings
+// of their own (FeatureVCPUConfig). c is valid and replaces the settings of its
+// vCPU, as PinVCPU does those of an active or an inactive domain.
+type VCPUConfigurer interface {
+	ConfigureVCPU(ctx context.Context, c VCPUConfig) error
+}
+
+// DeviceAttacher is implemented by an Instance whose devices can be changed
+// (FeatureDevices): in the running guest of an active domain, for the rest of
+// its run; in the definition of an inactive one. Devices are valid, with their
+// defaults, and belong to the driver; the root package closes open files as in
+// a Config.
+type DeviceAttacher interface {
+	// AttachDevice adds the device; ErrExists if its DeviceID is taken.
+	AttachDevice(ctx context.Context, d Device) error
+	// DetachDevice removes the device of that kind and DeviceID; ErrNotFound if
+	// there is none. It returns when the guest has let go of it.
+	DetachDevice(ctx context.Context, d Device) error
+	// UpdateDevice replaces the settings of the device of that kind and DeviceID;
+	// ErrNotFound if there is none.
+	UpdateDevice(ctx context.Context, d Device) error
+}
+
+// XMLCodec is implemented by a Driver whose domains are Configs and that can
+// read and write them as libvirt domain XML (FeatureXML), with package
+// domainxml. An element that Config cannot say is an ErrInvalidConfig.
+type XMLCodec interface {
+	ParseDomainXML(xml string) (*Config, error)
+	FormatDomainXML(c *Config) (string, error)
+	ParseDeviceXML(xml string) (Device, error)
+}
+
+// XMLDefiner is implemented by a Driver that takes domain XML as it is
+// (FeatureXML); it goes before XMLCodec, and its instances implement
+// XMLInstance.
+type XMLDefiner interface {
+	DefineXML(ctx context.Context, xml string) (Instance, error)
+	CreateXML(ctx context.Context, xml string, o StartOptions) (Instance, error)
+}
+
+// XMLInstance is implemented by an Instance of an XMLDefiner.
+type XMLInstance interface {
+	XML(ctx context.Context) (string, error)
+	AttachDeviceXML(ctx context.Context, xml string) error
+	DetachDeviceXML(ctx context.Context, xml string) error
+	UpdateDeviceXML(ctx context.Context, xml string) error
+}
+
+// Labeler is implemented by an Instance with labels (FeatureLabels). SetLabels
+// replaces all of them, in the definition and in the run, whichever there is.
+// They are valid.
+type Labeler interface {
+	SetLabels(ctx context.Context, labels map[string]string) error
+}
+
+// Autostarter is implemented by an Instance that can be started with the host
+// (FeatureAutostart). ErrInvalidState if the domain is transient.
+type Autostarter interface {
+	SetAutostart(ctx context.Context, on bool) error
+}
+
+// Renamer is implemented by an Instance that can be renamed while it is
+// inactive (FeatureRename). The name is valid; ErrExists if it is taken. The
+// Instance has the new name from then on.
+type Renamer interface {
+	Rename(ctx context.Context, name string) error
+}
+
+// StatsReader is implemented by an Instance that counts (FeatureStats).
+type StatsReader interface {
+	Stats(ctx context.Context) (Stats, error)
+}
+
+// BulkStatsReader is implemented by a Driver that reads the statistics of many
+// domains in one go. Without it the root package asks the instances, several
+// at a time. Domains that are gone are left out.
+type BulkStatsReader interface {
+	BulkStats(ctx context.Context, list []Instance) ([]Stats, error)
+}
+
+// EventSource is implemented by a Driver that tells what happens to its domains
+// (FeatureEvents).
+type EventSource interface {
+	// Subscribe calls sink for every event from its return on until cancel is
+	// called, for each domain in order, whoever caused it. The driver fills in
+	// all but Seq. sink does not block and may be called concurrently. After
+	// cancel has returned it is not called again. Events that the driver itself
+	// missed are told as an EventGap; after a lost connection has come back, an
+	// EventResync.
+	Subscribe(ctx context.Context, sink func(Event)) (cancel func(), err error)
+}
+
+// StartOptions are the options of Domain.Start, Conn.Create and Conn.Restore
+// as a driver sees them.
+type StartOptions struct {
+	// Paused leaves the domain in state Paused: no guest code has run
+	// (FeatureSuspend).
+	Paused bool
 }
 
 // ConsoleOptions are the options of Domain.Console.

@@ -31,6 +31,62 @@ const (
 	// FeatureLifecyclePolicy: Config.OnPoweroff, OnReboot and OnCrash other
 	// than the defaults.
 	FeatureLifecyclePolicy Feature = "lifecycle-policy"
+	// FeaturePreserve and FeatureRenameRestart: ActionPreserve and
+	// ActionRenameRestart.
+	FeaturePreserve      Feature = "preserve"
+	FeatureRenameRestart Feature = "rename-restart"
+
+	// FeatureSave: Domain.Save and Conn.Restore (Saver, Restorer).
+	FeatureSave Feature = "save"
+	// FeatureCoreDump: Domain.CoreDump (CoreDumper).
+	FeatureCoreDump Feature = "core-dump"
+	// FeatureMemory: Domain.SetMemory and SetMaxMemory on an inactive domain
+	// (MemorySetter); on an active one SetMemory needs FeatureBalloon too.
+	FeatureMemory Feature = "memory"
+	// FeatureVCPUs: Domain.SetVCPUs on an inactive domain (VCPUSetter); on an
+	// active one it needs FeatureMaxVCPUs too.
+	FeatureVCPUs Feature = "vcpus"
+	// FeatureVCPUInfo: Domain.VCPUs (VCPULister).
+	FeatureVCPUInfo Feature = "vcpu-info"
+	// FeatureVCPUPin: Domain.PinVCPU (VCPUPinner) and affinities in a Config.
+	FeatureVCPUPin Feature = "vcpu-pin"
+	// FeatureVCPUConfig: Domain.ConfigureVCPU (VCPUConfigurer) and weights in a
+	// Config.
+	FeatureVCPUConfig Feature = "vcpu-config"
+	// FeatureDevices: Domain.AttachDevice, DetachDevice and UpdateDevice
+	// (DeviceAttacher), of the kinds whose own feature is declared.
+	FeatureDevices Feature = "devices"
+	// FeatureXML: the ...XML methods (XMLCodec or XMLDefiner).
+	FeatureXML Feature = "xml"
+	// FeatureLabels: Domain.SetLabels (Labeler) and Config.Labels.
+	FeatureLabels Feature = "labels"
+	// FeatureAutostart: Domain.SetAutostart (Autostarter) and Config.Autostart.
+	FeatureAutostart Feature = "autostart"
+	// FeatureRename: Domain.Rename (Renamer).
+	FeatureRename Feature = "rename"
+	// FeatureStats: Domain.Stats and Conn.Stats (StatsReader).
+	FeatureStats Feature = "stats"
+	// FeatureEvents: Conn.Subscribe (EventSource).
+	FeatureEvents Feature = "events"
+
+	// Of a Config.
+
+	FeatureConsoleFiles   Feature = "console-files"
+	FeatureHypervisorLog  Feature = "hypervisor-log"
+	FeatureInstanceID     Feature = "instance-id"
+	FeatureFirmware       Feature = "firmware"
+	FeatureMaxMemory      Feature = "max-memory"
+	FeatureMemoryBacking  Feature = "memory-backing"
+	FeatureBalloon        Feature = "balloon"
+	FeatureMaxVCPUs       Feature = "max-vcpus"
+	FeatureTopology       Feature = "topology"
+	FeatureDisks          Feature = "disks"
+	FeatureNICs           Feature = "nics"
+	FeatureShares         Feature = "shares"
+	FeatureRNG            Feature = "rng"
+	FeatureVsock          Feature = "vsock"
+	FeatureProtected      Feature = "protected"
+	FeatureHypervisorAuth Feature = "hypervisor-auth"
 )
 
 // Features returns every feature that this version of the package knows.
@@ -38,6 +94,12 @@ func Features() []Feature {
 	return []Feature{
 		FeatureSuspend, FeatureShutdown, FeatureReboot, FeatureConsole, FeatureTransient,
 		FeatureLinuxBoot, FeatureBuiltinGuest, FeatureOpenFiles, FeatureConsoleLog, FeatureLifecyclePolicy,
+		FeaturePreserve, FeatureRenameRestart, FeatureSave, FeatureCoreDump, FeatureMemory, FeatureVCPUs,
+		FeatureVCPUInfo, FeatureVCPUPin, FeatureVCPUConfig, FeatureDevices, FeatureXML, FeatureLabels,
+		FeatureAutostart, FeatureRename, FeatureStats, FeatureEvents, FeatureConsoleFiles, FeatureHypervisorLog,
+		FeatureInstanceID, FeatureFirmware, FeatureMaxMemory, FeatureMemoryBacking, FeatureBalloon, FeatureMaxVCPUs,
+		FeatureTopology, FeatureDisks, FeatureNICs, FeatureShares, FeatureRNG, FeatureVsock, FeatureProtected,
+		FeatureHypervisorAuth,
 	}
 }
 

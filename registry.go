@@ -118,6 +118,7 @@ type Option func(*options)
 
 type options struct {
 	registry *Registry
+	early    string
 	driver   OpenOptions
 }
 

@@ -25,7 +25,9 @@ const (
 	// Shutoff means that the domain is defined and inactive.
 	Shutoff State = 5
 	// Crashed means that the domain's last run ended in a crash: of the
-	// guest, or of the process that ran it.
+	// guest, or of the process that ran it. Under ActionPreserve what crashed is
+	// kept until Destroy; otherwise the domain is inactive, and Destroy only
+	// makes it Shutoff.
 	Crashed State = 6
 )
 
@@ -84,6 +86,11 @@ const (
 	OpDestroy  Op = "destroy"
 	OpUndefine Op = "undefine"
 	OpConsole  Op = "console"
+	OpSave     Op = "save"
+	OpCoreDump Op = "core dump"
+	OpRename   Op = "rename"
+
+	OpSetMaxMemory Op = "set max memory"
 )
 
 // Transition says from which states an operation is legal and in which state a
@@ -110,9 +117,14 @@ var Transitions = map[Op]Transition{
 	OpResume:   {From: []State{Paused}, To: Running},
 	OpShutdown: {From: []State{Running, Blocked}, To: Shutoff},
 	OpReboot:   {From: []State{Running, Blocked}, To: Running},
-	OpDestroy:  {From: active, To: Shutoff},
+	OpDestroy:  {From: append([]State{Crashed}, active...), To: Shutoff},
 	OpUndefine: {From: States()},
-	OpConsole:  {From: active},
+	OpConsole:  {From: append([]State{Crashed}, active...)},
+	OpSave:     {From: []State{Running, Blocked, Paused}, To: Shutoff},
+	OpCoreDump: {From: []State{Running, Blocked, Paused, Crashed}},
+	OpRename:   {From: inactive},
+
+	OpSetMaxMemory: {From: inactive},
 }
 
 // Allowed reports whether op is legal for a domain in state s.

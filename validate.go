@@ -35,6 +35,13 @@ func (c *Config) WithDefaults() *Config {
 	if d.VCPUs == 0 {
 		d.VCPUs = DefaultVCPUs
 	}
+	if d.MaxMemory == 0 {
+		d.MaxMemory = d.Memory
+	}
+	if d.MaxVCPUs == 0 {
+		d.MaxVCPUs = d.VCPUs
+	}
+	d.deviceDefaults()
 	if d.OnPoweroff == "" {
 		d.OnPoweroff = ActionDestroy
 	}
@@ -64,12 +71,14 @@ func (c *Config) Validate() error {
 	if c.VCPUs < 0 {
 		p.add("vcpus: %d is negative", c.VCPUs)
 	}
-	p.file("boot.kernel", c.Boot.Kernel)
-	p.file("boot.initrd", c.Boot.Initrd)
-	if c.Boot.Kernel.IsZero() {
-		if !c.Boot.Initrd.IsZero() {
-			p.add("boot.initrd: needs boot.kernel")
-		}
+	for _, f := range c.Files() {
+		p.file(f.Field, *f.File)
+	}
+	if c.Boot.Kernel.IsZero() && !c.Boot.Initrd.IsZero() {
+		p.add("boot.initrd: needs boot.kernel")
+	}
+	if !c.Boot.Firmware.IsZero() && (!c.Boot.Kernel.IsZero() || c.Boot.CommandLine != "") {
+		p.add("boot.firmware: excludes a kernel and its command line")
 	}
 	switch {
 	case strings.ContainsRune(c.Boot.CommandLine, 0):
@@ -78,6 +87,8 @@ func (c *Config) Validate() error {
 		p.add("boot.cmdline: is not UTF-8")
 	}
 	p.path("console.log", c.Console.Log)
+	c.validateResources(&p)
+	c.validateDevices(&p)
 	p.action("on_poweroff", c.OnPoweroff)
 	p.action("on_reboot", c.OnReboot)
 	p.action("on_crash", c.OnCrash)
@@ -110,44 +121,27 @@ func checkConfig(c *Config, caps *Capabilities, driver string, transient bool) e
 	if caps.MaxVCPUs > 0 && c.VCPUs > caps.MaxVCPUs {
 		p.add("vcpus: %d, the host allows at most %d", c.VCPUs, caps.MaxVCPUs)
 	}
+	if caps.MaxVCPUs > 0 && c.MaxVCPUs > caps.MaxVCPUs && c.VCPUs <= caps.MaxVCPUs {
+		p.add("max_vcpus: %d, the host allows at most %d", c.MaxVCPUs, caps.MaxVCPUs)
+	}
 	if caps.MinMemory > 0 && uint64(c.Memory) < caps.MinMemory {
 		p.add("memory: %s, at least %s is needed", c.Memory, Bytes(caps.MinMemory))
 	}
-	if caps.MaxMemory > 0 && uint64(c.Memory) > caps.MaxMemory {
-		p.add("memory: %s, the host allows at most %s", c.Memory, Bytes(caps.MaxMemory))
+	if caps.MaxMemory > 0 && uint64(c.MaxMemory) > caps.MaxMemory {
+		p.add("memory: %s, the host allows at most %s", c.MaxMemory, Bytes(caps.MaxMemory))
 	}
 	if !transient && len(c.openFiles()) > 0 {
-		p.add("boot: open files are for transient domains; give paths to define a domain")
+		p.add("open files are for transient domains; give paths to define a domain")
 	}
 	if err := p.err(); err != nil {
 		return err
 	}
-	for _, f := range c.features() {
+	for _, f := range c.needs() {
 		if !caps.Has(f) {
 			return unsupported(f, driver, caps)
 		}
 	}
 	return nil
-}
-
-// features lists what a driver must be able to do to run the configuration.
-func (c *Config) features() []Feature {
-	var need []Feature
-	if c.Boot.Kernel.IsZero() {
-		need = append(need, FeatureBuiltinGuest)
-	} else {
-		need = append(need, FeatureLinuxBoot)
-	}
-	if len(c.openFiles()) > 0 {
-		need = append(need, FeatureOpenFiles)
-	}
-	if c.Console.Log != "" {
-		need = append(need, FeatureConsoleLog)
-	}
-	if c.OnPoweroff != ActionDestroy || c.OnReboot != ActionRestart || c.OnCrash != ActionDestroy {
-		need = append(need, FeatureLifecyclePolicy)
-	}
-	return need
 }
 
 func unsupported(f Feature, driver string, caps *Capabilities) error {
@@ -182,9 +176,9 @@ func (p *problems) path(field, path string) {
 
 func (p *problems) action(field string, a Action) {
 	switch a {
-	case "", ActionDestroy, ActionRestart:
+	case "", ActionDestroy, ActionRestart, ActionPreserve, ActionRenameRestart:
 	default:
-		p.add("%s: %q is not an action; want %q or %q", field, a, ActionDestroy, ActionRestart)
+		p.add("%s: %q is not an action; want %q, %q, %q or %q", field, a, ActionDestroy, ActionRestart, ActionPreserve, ActionRenameRestart)
 	}
 }
 

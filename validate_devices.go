@@ -1,0 +1,222 @@
+package polyvisor
+
+import (
+	"crypto/rand"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	maxLabels     = 64
+	maxLabelKey   = 63
+	maxLabelValue = 4096
+	maxSerial     = 20
+	maxShareTag   = 36
+	minMTU        = 68
+	maxMTU        = 65535
+	maxWeight     = 10000
+	minCID        = 3
+	anyCID        = 1<<32 - 1
+)
+
+// deviceDefaults fills in what devices need and were not given.
+func (c *Config) deviceDefaults() {
+	for i := range c.Disks {
+		c.Disks[i].defaults(c)
+	}
+	for i := range c.NICs {
+		c.NICs[i].defaults()
+	}
+}
+
+func (d *Disk) defaults(c *Config) {
+	if d.Format == "" {
+		d.Format = FormatRaw
+	}
+	for n := 0; d.Target == ""; n++ {
+		name := diskName(n)
+		if !slices.ContainsFunc(c.Disks, func(o Disk) bool { return o.Target == name }) {
+			d.Target = name
+		}
+	}
+}
+
+// diskName gives vda to vdz, vdaa and so on.
+func diskName(n int) string {
+	name := ""
+	for n >= 0 {
+		name = string(rune('a'+n%26)) + name
+		n = n/26 - 1
+	}
+	return "vd" + name
+}
+
+func (n *NIC) defaults() {
+	if n.Network == "" {
+		n.Network = NetworkUser
+	}
+	if n.MAC.IsZero() {
+		// The prefix that QEMU and libvirt use for KVM guests; locally administered.
+		rand.Read(n.MAC[:])
+		copy(n.MAC[:], []byte{0x52, 0x54, 0x00})
+	}
+}
+
+// validateResources checks memory, virtual CPUs and labels.
+func (c *Config) validateResources(p *problems) {
+	if c.MaxMemory%pageBytes != 0 {
+		p.add("max_memory: %s is not a multiple of 4KiB", c.MaxMemory)
+	}
+	if c.MaxMemory != 0 && c.Memory > c.MaxMemory {
+		p.add("memory: %s is more than max_memory, %s", c.Memory, c.MaxMemory)
+	}
+	if c.MaxVCPUs < 0 || c.MaxVCPUs != 0 && c.VCPUs > c.MaxVCPUs {
+		p.add("vcpus: %d is more than max_vcpus, %d", c.VCPUs, c.MaxVCPUs)
+	}
+	cpus := max(c.VCPUs, c.MaxVCPUs, 1)
+	if t := c.Topology; !t.IsZero() && (t.Sockets < 1 || t.Cores < 1 || t.Threads < 1 || t.Sockets*t.Cores*t.Threads != cpus) {
+		p.add("topology: %d sockets of %d cores of %d threads are not %d vCPUs", t.Sockets, t.Cores, t.Threads, cpus)
+	}
+	for i, v := range c.VCPU {
+		p.vcpu(v, cpus)
+		if i > 0 && v.Number <= c.VCPU[i-1].Number {
+			p.add("vcpu: number %d comes after %d; give each once, in rising order", v.Number, c.VCPU[i-1].Number)
+		}
+	}
+	for i, m := range c.MemoryBacking {
+		switch {
+		case m.File.IsZero():
+			p.add("memory_backing[%d]: no file", i)
+		case m.Start%pageBytes != 0 || m.End%pageBytes != 0 || m.Start >= m.End:
+			p.add("memory_backing[%d]: %#x to %#x is not a range of whole pages", i, m.Start, m.End)
+		}
+		for j, o := range c.MemoryBacking[:i] {
+			if m.Start < o.End && o.Start < m.End {
+				p.add("memory_backing[%d]: overlaps memory_backing[%d]", i, j)
+			}
+		}
+	}
+	p.labels(c.Labels)
+}
+
+func (p *problems) vcpu(v VCPUConfig, cpus int) {
+	if v.Number < 0 || v.Number >= cpus {
+		p.add("vcpu: number %d; the domain has 0 to %d", v.Number, cpus-1)
+	}
+	if v.Weight < 0 || v.Weight > maxWeight {
+		p.add("vcpu: weight %d of vCPU %d; want 1 to %d, or 0 for the host's default", v.Weight, v.Number, maxWeight)
+	}
+}
+
+func (p *problems) labels(labels map[string]string) {
+	if len(labels) > maxLabels {
+		p.add("labels: %d, at most %d are allowed", len(labels), maxLabels)
+	}
+	for k, v := range labels {
+		if k == "" || len(k) > maxLabelKey || strings.ContainsFunc(k, notLabelRune) {
+			p.add("labels: key %q; want 1 to %d letters, digits, '.', '-', '_' or '/'", k, maxLabelKey)
+		}
+		if len(v) > maxLabelValue || !utf8.ValidString(v) || strings.ContainsFunc(v, unicode.IsControl) {
+			p.add("labels: value of %q; want at most %d bytes of UTF-8 without control characters", k, maxLabelValue)
+		}
+	}
+}
+
+func notLabelRune(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(".-_/", r)
+}
+
+// validateDevices checks each device and that no two have the same name.
+func (c *Config) validateDevices(p *problems) {
+	seen := make(map[string]bool)
+	for _, d := range c.Devices() {
+		p.device(d)
+		id := d.DeviceID()
+		if nic, ok := d.(*NIC); id == "" || ok && nic.MAC.IsZero() {
+			continue // named by the defaults
+		}
+		if seen[id] {
+			p.add("devices: two are named %s", id)
+		}
+		seen[id] = true
+	}
+	if v := c.Vsock; v != nil && v.CID != 0 && (v.CID < minCID || v.CID == anyCID) {
+		p.add("vsock.cid: %d is reserved; want %d or more, or 0 to let the driver choose", v.CID, minCID)
+	}
+}
+
+// checkDevice checks one device that is to be attached.
+func checkDevice(d Device) error {
+	var p problems
+	p.device(d)
+	return p.err()
+}
+
+func (p *problems) device(d Device) {
+	switch d := d.(type) {
+	case *Disk:
+		p.disk(d)
+	case *NIC:
+		p.nic(d)
+	case *Share:
+		if d.Tag == "" || len(d.Tag) > maxShareTag || !utf8.ValidString(d.Tag) || strings.ContainsFunc(d.Tag, unicode.IsControl) {
+			p.add("share: tag %q; want 1 to %d bytes of UTF-8", d.Tag, maxShareTag)
+		}
+		if d.Source == "" {
+			p.add("share %s: no source directory", d.Tag)
+		}
+		p.path("share "+d.Tag, d.Source)
+		p.mode("share "+d.Tag, d.Mode)
+	case *RNG:
+		p.path("rng", d.Source)
+	}
+}
+
+func (p *problems) disk(d *Disk) {
+	name := "disk " + d.Target
+	if strings.ContainsFunc(d.Target, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }) {
+		p.add("%s: target %q; want small letters and digits, such as vda", name, d.Target)
+	}
+	if d.Source.IsZero() {
+		p.add("%s: no source image", name)
+	}
+	switch d.Format {
+	case "", FormatRaw, FormatQCOW2:
+	default:
+		p.add("%s: format %q; want %q or %q", name, d.Format, FormatRaw, FormatQCOW2)
+	}
+	if len(d.Serial) > maxSerial || strings.ContainsFunc(d.Serial, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		p.add("%s: serial %q; want at most %d printable ASCII characters", name, d.Serial, maxSerial)
+	}
+	p.mode(name, d.Mode)
+}
+
+func (p *problems) mode(name string, m DeviceMode) {
+	if m > DeviceReadWriteForce {
+		p.add("%s: unknown %s", name, m)
+	}
+}
+
+func (p *problems) nic(n *NIC) {
+	name := "nic " + n.MAC.String()
+	if n.MAC[0]&1 != 0 {
+		p.add("%s: a group address cannot be a NIC's own", name)
+	}
+	switch n.Network {
+	case "", NetworkUser:
+		if n.Source != "" {
+			p.add("%s: network user takes no source", name)
+		}
+	case NetworkBridge, NetworkTap, NetworkManaged:
+		if n.Source == "" || !utf8.ValidString(n.Source) || strings.ContainsFunc(n.Source, unicode.IsControl) {
+			p.add("%s: network %s needs the name of one as its source", name, n.Network)
+		}
+	default:
+		p.add("%s: network %q; want %q, %q, %q or %q", name, n.Network, NetworkUser, NetworkBridge, NetworkTap, NetworkManaged)
+	}
+	if n.MTU != 0 && (n.MTU < minMTU || n.MTU > maxMTU) {
+		p.add("%s: MTU %d; want %d to %d", name, n.MTU, minMTU, maxMTU)
+	}
+}
