@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -31,6 +32,9 @@ type Conn struct {
 	calls    sync.WaitGroup
 	slots    map[uuid.UUID]*slot
 	consoles map[*console]struct{}
+
+	subscriptions map[*Subscription]struct{}
+
 	closeErr error
 	done     chan struct{} // closed when Close is through
 }
@@ -88,13 +92,14 @@ func newConn(d Driver, u *URI, o options) *Conn {
 	c := &Conn{
 		driver: d, uri: u, typ: d.Type(), caps: d.Capabilities().clone(), readOnly: o.driver.ReadOnly,
 		slots: make(map[uuid.UUID]*slot), consoles: make(map[*console]struct{}), done: make(chan struct{}),
+		subscriptions: make(map[*Subscription]struct{}),
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	return c
 }
 
 // Close ends the calls under way on the connection and its domains with
-// ErrClosed, closes open consoles and releases the connection. Domains go on
+// ErrClosed, closes open consoles and subscriptions and releases the connection. Domains go on
 // running unless the driver's documentation says otherwise. A second Close
 // waits for the first and returns its error.
 func (c *Conn) Close() error {
@@ -109,10 +114,14 @@ func (c *Conn) Close() error {
 	for con := range c.consoles {
 		consoles = append(consoles, con)
 	}
+	subscriptions := slices.Collect(maps.Keys(c.subscriptions))
 	c.mu.Unlock()
 	c.cancel(ErrClosed)
 	for _, con := range consoles {
 		_ = con.Close()
+	}
+	for _, s := range subscriptions {
+		_ = s.Close()
 	}
 	c.calls.Wait()
 	c.closeErr = wrap("close", c.typ, "", c.driver.Close())
@@ -375,8 +384,27 @@ type DomainFilter struct {
 	Labels   map[string]string
 }
 
-func (f DomainFilter) wants(s State) bool {
-	return f.Active == f.Inactive || f.Active == s.Active()
+// selects asks a domain whatever the filter needs to know of it.
+func (f DomainFilter) selects(ctx context.Context, inst Instance) (bool, error) {
+	if f.Active != f.Inactive {
+		s, err := inst.State(ctx)
+		if err != nil || f.Active != s.Active() {
+			return false, err
+		}
+	}
+	if len(f.Labels) == 0 {
+		return true, nil
+	}
+	c, err := inst.Config(ctx)
+	if err != nil {
+		return false, err
+	}
+	for k, v := range f.Labels {
+		if have, ok := c.Labels[k]; !ok || have != v {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // Domains lists the domains that the filter selects, sorted by name
@@ -384,10 +412,12 @@ func (f DomainFilter) wants(s State) bool {
 // while the list is made are left out.
 func (c *Conn) Domains(ctx context.Context, f DomainFilter) ([]*Domain, error) {
 	var doms []*Domain
-	err := c.list(ctx, f.Active != f.Inactive, func(inst Instance, s State) {
-		if f.wants(s) {
+	err := c.list(ctx, func(ctx context.Context, inst Instance) error {
+		ok, err := f.selects(ctx, inst)
+		if ok {
 			doms = append(doms, c.domain(inst))
 		}
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -396,37 +426,36 @@ func (c *Conn) Domains(ctx context.Context, f DomainFilter) ([]*Domain, error) {
 	return doms, nil
 }
 
-// list calls each for every domain, with its state if that is asked for.
-func (c *Conn) list(ctx context.Context, states bool, each func(Instance, State)) error {
+// list calls each for every domain. Those that each finds gone are left out.
+func (c *Conn) list(ctx context.Context, each func(context.Context, Instance) error) error {
 	return c.call(ctx, "list", "", func(ctx context.Context) error {
 		all, err := c.driver.List(ctx)
 		if err != nil {
 			return err
 		}
 		for _, inst := range all {
-			var s State
-			if states {
-				if s, err = inst.State(ctx); errors.Is(err, ErrNotFound) {
-					continue
-				} else if err != nil {
-					return err
-				}
+			if err := each(ctx, inst); err != nil && !errors.Is(err, ErrNotFound) {
+				return err
 			}
-			each(inst, s)
 		}
 		return nil
 	})
 }
 
 // CountDomains gives the numbers of active and of defined, inactive domains
-// (virConnectNumOfDomains, virConnectNumOfDefinedDomains).
+// (virConnectNumOfDomains, virConnectNumOfDefinedDomains), from one list.
 func (c *Conn) CountDomains(ctx context.Context) (active, inactive int, err error) {
-	err = c.list(ctx, true, func(_ Instance, s State) {
-		if s.Active() {
+	err = c.list(ctx, func(ctx context.Context, inst Instance) error {
+		s, err := inst.State(ctx)
+		switch {
+		case err != nil:
+			return err
+		case s.Active():
 			active++
-		} else {
+		default:
 			inactive++
 		}
+		return nil
 	})
 	if err != nil {
 		return 0, 0, err

@@ -146,8 +146,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Is matches the sentinel of the error's code.
 func (e *Error) Is(target error) bool {
-	s := e.Code.sentinel()
-	return s != nil && e.Code != CodeCanceled && target == s
+	return matches(e.Code, target)
 }
 
 // wrap adds operation, driver and domain to an error, once.

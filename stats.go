@@ -1,6 +1,9 @@
 package polyvisor
 
 import (
+	"context"
+	"errors"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,4 +47,83 @@ type NICStats struct {
 	TXPackets uint64 `json:"tx_packets"`
 	TXBytes   Bytes  `json:"tx_bytes"`
 	TXDropped uint64 `json:"tx_dropped"`
+}
+
+// Stats gives the domain's counters.
+func (d *Domain) Stats(ctx context.Context) (Stats, error) {
+	var s Stats
+	err := d.read(ctx, "stats", func(ctx context.Context) (err error) {
+		if err := d.conn.need(FeatureStats); err != nil {
+			return err
+		}
+		s, err = d.conn.stats(ctx, d.inst)
+		return err
+	})
+	return s, err
+}
+
+func (c *Conn) stats(ctx context.Context, inst Instance) (Stats, error) {
+	i, ok := As[StatsReader](inst)
+	if !ok {
+		return Stats{}, c.missing(FeatureStats)
+	}
+	return i.Stats(ctx)
+}
+
+// statsAtOnce bounds how many domains are asked at a time.
+const statsAtOnce = 16
+
+// Stats gives the counters of the domains that the filter selects, in the order
+// of Domains. Domains that vanish meanwhile are left out.
+func (c *Conn) Stats(ctx context.Context, f DomainFilter) ([]Stats, error) {
+	if err := c.need(FeatureStats); err != nil {
+		return nil, wrap("stats", c.typ, "", err)
+	}
+	doms, err := c.Domains(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Instance, len(doms))
+	for i, d := range doms {
+		list[i] = d.inst
+	}
+	var all []Stats
+	err = c.call(ctx, "stats", "", func(ctx context.Context) (err error) {
+		if b, ok := As[BulkStatsReader](c.driver); ok {
+			all, err = b.BulkStats(ctx, list)
+			return err
+		}
+		all, err = c.statsOfEach(ctx, list)
+		return err
+	})
+	return all, err
+}
+
+// statsOfEach asks the domains, several at a time.
+func (c *Conn) statsOfEach(ctx context.Context, list []Instance) ([]Stats, error) {
+	all, errs := make([]Stats, len(list)), make([]error, len(list))
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range min(statsAtOnce, len(list)) {
+		wg.Go(func() {
+			for i := range next {
+				all[i], errs[i] = c.stats(ctx, list[i])
+			}
+		})
+	}
+	for i := range list {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	kept := all[:0]
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			kept = append(kept, all[i])
+		case !errors.Is(err, ErrNotFound):
+			return nil, err
+		}
+	}
+	return kept, nil
 }

@@ -60,8 +60,15 @@ func (c *Conn) Subscribe(ctx context.Context, o SubscribeOptions) (*Subscription
 		}
 		s.cancel = sync.OnceFunc(cancel)
 		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.subscriptions[s] = struct{}{}
+		closed := c.closed
+		if !closed {
+			c.subscriptions[s] = struct{}{}
+		}
+		c.mu.Unlock()
+		if closed {
+			s.cancel()
+			return ErrClosed
+		}
 		return nil
 	})
 	if err != nil {
