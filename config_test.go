@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -190,14 +191,14 @@ func FuzzParseConfig(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s: %v", out, err)
 		}
-		if *again != *c {
+		if !reflect.DeepEqual(again, c) {
 			t.Errorf("%+v came back as %+v", c, again)
 		}
-		before := *c
+		before := c.Clone()
 		if (c.Validate() == nil) != (c.WithDefaults().Validate() == nil) {
 			t.Error("defaults change whether it is valid")
 		}
-		if *c != before {
+		if !reflect.DeepEqual(c, before) {
 			t.Error("Validate or WithDefaults changed it")
 		}
 	})

@@ -66,3 +66,9 @@ type Info struct {
 func (i Info) String() string {
 	return fmt.Sprintf("%s, %d vCPUs, %s, CPU time %s", i.State, i.VCPUs, i.Memory, i.CPUTime.Round(time.Millisecond))
 }
+
+// VersionNumber gives a version as one number, major*1,000,000 + minor*1,000 +
+// micro (LIBVIR_VERSION_NUMBER).
+func VersionNumber(major, minor, micro int) uint64 {
+	return uint64(major)*1_000_000 + uint64(minor)*1_000 + uint64(micro)
+}

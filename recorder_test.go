@@ -225,7 +225,7 @@ func (r *recorder) Define(ctx context.Context, c *polyvisor.Config) (polyvisor.I
 	return r.add(ctx, "define", c, false)
 }
 
-func (r *recorder) Create(ctx context.Context, c *polyvisor.Config) (polyvisor.Instance, error) {
+func (r *recorder) Create(ctx context.Context, c *polyvisor.Config, _ polyvisor.StartOptions) (polyvisor.Instance, error) {
 	return r.add(ctx, "create", c, true)
 }
 
@@ -429,7 +429,7 @@ func (i *recInstance) become(s polyvisor.State) func() error {
 	return func() error { i.d.state = s; return nil }
 }
 
-func (i *recInstance) Start(ctx context.Context) error {
+func (i *recInstance) Start(ctx context.Context, _ polyvisor.StartOptions) error {
 	return i.operate(ctx, polyvisor.OpStart, func() error { i.d.run(i.r); return nil })
 }
 

@@ -77,7 +77,8 @@ const (
 func (d *driver) probe() error {
 	d.caps = polyvisor.Capabilities{
 		Arch: "amd64", OSType: "hvm",
-		Features:  polyvisor.Features(),
+		Features:  features,
+		Reasons:   reasons,
 		MaxVCPUs:  maxVCPUs,
 		MinMemory: minMemory, MaxMemory: maxMemory,
 	}

@@ -24,7 +24,7 @@ import (
 const maxVCPUs = vmm.MaxVCPUs
 
 // Start runs a defined domain.
-func (i *instance) Start(ctx context.Context) error {
+func (i *instance) Start(ctx context.Context, o polyvisor.StartOptions) error {
 	lock, err := i.d.store.LockDomain(ctx, i.uuid)
 	if err != nil {
 		return classify(err)
@@ -38,11 +38,11 @@ func (i *instance) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return i.d.run(ctx, c, store.RunSpec{Name: def.Name, UUID: def.UUID, Config: def.Config})
+	return i.d.run(ctx, c, o, store.RunSpec{Name: def.Name, UUID: def.UUID, Config: def.Config})
 }
 
 // Create runs a transient domain.
-func (d *driver) Create(ctx context.Context, c *polyvisor.Config) (polyvisor.Instance, error) {
+func (d *driver) Create(ctx context.Context, c *polyvisor.Config, o polyvisor.StartOptions) (polyvisor.Instance, error) {
 	if err := absolutePaths(c); err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (d *driver) Create(ctx context.Context, c *polyvisor.Config) (polyvisor.Ins
 		return nil, classify(err)
 	}
 	defer lock.Unlock()
-	if err := d.run(ctx, c, store.RunSpec{Name: c.Name, UUID: u, Config: text, Transient: true}); err != nil {
+	if err := d.run(ctx, c, o, store.RunSpec{Name: c.Name, UUID: u, Config: text, Transient: true}); err != nil {
 		return nil, err
 	}
 	run, err := d.store.ActiveByUUID(u)
@@ -80,12 +80,12 @@ func named(c *polyvisor.Config) *polyvisor.Config {
 }
 
 // run starts a domain whose operation lock is held, in a VM process or here.
-func (d *driver) run(ctx context.Context, c *polyvisor.Config, spec store.RunSpec) error {
+func (d *driver) run(ctx context.Context, c *polyvisor.Config, o polyvisor.StartOptions, spec store.RunSpec) error {
 	run, err := d.store.NewRun(ctx, spec)
 	if err != nil {
 		return classify(err)
 	}
-	err = d.launch(ctx, c, run, spec.Transient)
+	err = d.launch(ctx, c, o, run, spec.Transient)
 	if err == nil {
 		return nil
 	}
@@ -100,7 +100,7 @@ func (d *driver) run(ctx context.Context, c *polyvisor.Config, spec store.RunSpe
 
 // launch hands a run to the process that is to be its VM process. The run is
 // undone if that fails.
-func (d *driver) launch(ctx context.Context, c *polyvisor.Config, run *store.Run, transient bool) error {
+func (d *driver) launch(ctx context.Context, c *polyvisor.Config, o polyvisor.StartOptions, run *store.Run, transient bool) error {
 	files := make(map[string]*os.File)
 	defer func() {
 		for _, f := range files {
@@ -117,7 +117,7 @@ func (d *driver) launch(ctx context.Context, c *polyvisor.Config, run *store.Run
 	}
 	policy := vmmproc.Config{
 		OnPoweroff: vmmproc.Action(c.OnPoweroff), OnReboot: vmmproc.Action(c.OnReboot), OnCrash: vmmproc.Action(c.OnCrash),
-		ConsoleLog: c.Console.Log,
+		ConsoleLog: c.Console.Log, StartPaused: o.Paused,
 	}
 	if d.opts.Isolation == IsolationNone {
 		owned := maps.Clone(files)

@@ -67,12 +67,12 @@ func (d *memDriver) Define(_ context.Context, c *polyvisor.Config) (polyvisor.In
 	return d.h.add(c, true)
 }
 
-func (d *memDriver) Create(ctx context.Context, c *polyvisor.Config) (polyvisor.Instance, error) {
+func (d *memDriver) Create(ctx context.Context, c *polyvisor.Config, _ polyvisor.StartOptions) (polyvisor.Instance, error) {
 	dom, err := d.h.add(c, false)
 	if err != nil {
 		return nil, err
 	}
-	if err := dom.Start(ctx); err != nil {
+	if err := dom.Start(ctx, polyvisor.StartOptions{}); err != nil {
 		d.h.remove(dom)
 		return nil, err
 	}
@@ -190,7 +190,7 @@ func (d *memDomain) Info(ctx context.Context) (polyvisor.Info, error) {
 
 func (d *memDomain) Config(context.Context) (*polyvisor.Config, error) { return d.config.Clone(), nil }
 
-func (d *memDomain) Start(context.Context) error {
+func (d *memDomain) Start(context.Context, polyvisor.StartOptions) error {
 	d.h.mu.Lock()
 	defer d.h.mu.Unlock()
 	if d.h.failStart != nil {

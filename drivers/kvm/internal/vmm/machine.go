@@ -64,6 +64,9 @@ func (m *Machine) Start() error {
 	return m.resume()
 }
 
+// StartPaused starts the machine in state paused: no processor has run, Resume lets them.
+func (m *Machine) StartPaused() error { return m.changeState("start", StatePaused, StateCreated) }
+
 // resume lets the processors go. A machine that ends at the same time is no error: Wait tells.
 func (m *Machine) resume() error {
 	if err := vcpu.Resume(m.vcpus...); err != nil && !errors.Is(err, vcpu.ErrStopped) {

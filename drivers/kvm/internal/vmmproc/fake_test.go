@@ -93,6 +93,13 @@ func fakeFactory(ctx context.Context, raw json.RawMessage, env Env) (Machine, er
 	return m, nil
 }
 
+func (m *fakeMachine) StartPaused() error {
+	m.mu.Lock()
+	m.paused = true
+	m.mu.Unlock()
+	return m.Start()
+}
+
 func (m *fakeMachine) Start() error {
 	if m.spec.StartError != "" {
 		return errors.New(m.spec.StartError)

@@ -58,7 +58,7 @@ const (
 var ErrMachineEnded = errors.New("the machine has ended")
 
 // Machine is a virtual machine as this package needs it. The server calls Start
-// once, before any other method; then all methods may be called at any time from
+// or StartPaused once, before any other method; then all methods may be called at any time from
 // any goroutine, but only one of Suspend, Resume and Reset at a time; Close once,
 // after the others have returned or while Input waits.
 //
@@ -67,6 +67,8 @@ var ErrMachineEnded = errors.New("the machine has ended")
 type Machine interface {
 	// Start lets the guest run.
 	Start() error
+	// StartPaused is Start of a suspended machine: Resume lets the guest run.
+	StartPaused() error
 	// Suspend stops all vCPUs and returns when they have stopped. If ctx ends
 	// before, the guest runs on and the error is ctx's.
 	Suspend(ctx context.Context) error
@@ -128,6 +130,10 @@ const (
 // Config is the part of a domain's configuration that the server carries out
 // itself.
 type Config struct {
+	// StartPaused leaves the first machine suspended before its first
+	// instruction.
+	StartPaused bool `json:"start_paused,omitempty"`
+
 	OnPoweroff Action `json:"on_poweroff,omitempty"`
 	OnReboot   Action `json:"on_reboot,omitempty"`
 	OnCrash    Action `json:"on_crash,omitempty"`

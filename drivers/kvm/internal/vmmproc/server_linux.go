@@ -115,7 +115,7 @@ func (s *Server) start(ctx context.Context, commit func() error) error {
 		err = commit()
 	}
 	if err == nil {
-		err = m.Start()
+		err = s.startMachine(m)
 	}
 	if err == nil {
 		// From here on a reaper that finds the run dead says that the machine
@@ -127,6 +127,15 @@ func (s *Server) start(ctx context.Context, commit func() error) error {
 	}
 	s.m = m
 	return nil
+}
+
+// startMachine lets the first machine run, or leaves it suspended.
+func (s *Server) startMachine(m Machine) error {
+	if s.cfg.StartPaused {
+		s.paused = true
+		return m.StartPaused()
+	}
+	return m.Start()
 }
 
 // build calls the factory; a panic of it must not take the caller's program or
