@@ -191,19 +191,21 @@ func (s Subject) startSampling(parent int) *sampling {
 	sm := &sampling{stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(sm.done)
-		pid := 0
-		for pid == 0 {
-			if pid = findProcess(s.Sample, parent); pid != 0 {
-				break
+		sm.err = fmt.Errorf("no process of the program %s was seen", s.Sample)
+		for {
+			// One that ends before it has guest memory was on the way to become another.
+			if pid := findProcess(s.Sample, parent); pid != 0 {
+				sm.series, sm.err = smaps.Watch(sm.stop, pid, s.Regions, s.SampleEvery)
+				if sm.series.Samples > 0 {
+					return
+				}
 			}
 			select {
 			case <-sm.stop:
-				sm.err = fmt.Errorf("no process of the program %s was seen", s.Sample)
 				return
 			case <-time.After(2 * time.Millisecond):
 			}
 		}
-		sm.series, sm.err = smaps.Watch(sm.stop, pid, s.Regions, s.SampleEvery)
 	}()
 	return sm
 }
