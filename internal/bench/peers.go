@@ -48,7 +48,7 @@ const (
 func ourSubject(kernel string) boot.Subject {
 	return boot.Subject{
 		Name: ours,
-		Args: []string{insideBin + "/polyvisor", "run", "--rm", "--kernel", kernel, "--initrd", insideInitrd, "--cmdline", cmdline,
+		Args: []string{insideBin + "/polyvisor", "--connect", "kvm:///session", "run", "--rm", "--kernel", kernel, "--initrd", insideInitrd, "--cmdline", cmdline,
 			"--memory", fmt.Sprintf("%dMiB", guestMiB), "--vcpus", "1"},
 		Env:     []string{"XDG_CACHE_HOME=/bench/cache", "XDG_STATE_HOME=" + insideState},
 		Marker:  testguest.FirstLine,
