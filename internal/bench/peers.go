@@ -43,6 +43,8 @@ const (
 	ours  = "polyvisor"
 	qemu  = "QEMU q35"
 	gokvm = "gokvm"
+
+	builtin = "built-in" // the guest without a kernel
 )
 
 func ourSubject(kernel string) boot.Subject {
@@ -54,6 +56,18 @@ func ourSubject(kernel string) boot.Subject {
 		Marker:  testguest.FirstLine,
 		Timeout: limit,
 		Regions: []uint64{guestMiB << 20},
+	}
+}
+
+// smallSubject boots the built-in guest: what is left of a boot when there is no kernel.
+func smallSubject() boot.Subject {
+	return boot.Subject{
+		Name: builtin,
+		Args: []string{insideBin + "/polyvisor", "--connect", "kvm:///session", "run", "--rm", "--cmdline", "auto=poweroff",
+			"--memory", fmt.Sprintf("%dMiB", guestMiB)},
+		Env:     []string{"XDG_CACHE_HOME=/bench/cache", "XDG_STATE_HOME=" + insideState},
+		Marker:  "polyvisor built-in guest",
+		Timeout: limit,
 	}
 }
 
