@@ -68,7 +68,7 @@ func bootSection(o options, t *tools, n *nestedResult) *section {
 		}
 	}
 	if d := times(n.of(phaseSmall, builtin)); len(d) > 0 {
-		s.note("the same command with the built-in guest, to its first line: %.2f s; so much of ours is not Linux", stat.Median(d))
+		s.note("the same command with the built-in guest, to its prompt: %.2f s; so much of ours is not Linux", stat.Median(d))
 		data[builtin] = d
 	}
 	s.note("target: ours at 0.5 of QEMU q35 or less")

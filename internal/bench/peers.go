@@ -62,11 +62,11 @@ func ourSubject(kernel string) boot.Subject {
 // smallSubject boots the built-in guest: what is left of a boot when there is no kernel.
 func smallSubject() boot.Subject {
 	return boot.Subject{
-		Name: builtin,
-		Args: []string{insideBin + "/polyvisor", "--connect", "kvm:///session", "run", "--rm", "--cmdline", "auto=poweroff",
-			"--memory", fmt.Sprintf("%dMiB", guestMiB)},
+		Name:    builtin,
+		Args:    []string{insideBin + "/polyvisor", "--connect", "kvm:///session", "run", "--rm", "--memory", fmt.Sprintf("%dMiB", guestMiB)},
 		Env:     []string{"XDG_CACHE_HOME=/bench/cache", "XDG_STATE_HOME=" + insideState},
-		Marker:  "polyvisor built-in guest",
+		Marker:  "pv> ", // its prompt
+		Input:   "poweroff\r",
 		Timeout: limit,
 	}
 }
