@@ -59,6 +59,13 @@ func (s Subject) run(ctx context.Context) Result {
 	cmd.Env = append(os.Environ(), s.Env...)
 	cmd.Stdout, cmd.Stderr = outW, outW
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var in io.WriteCloser
+	if s.Input != "" {
+		if in, err = cmd.StdinPipe(); err != nil {
+			outW.Close()
+			return fail(err)
+		}
+	}
 	r.Start = time.Now()
 	err = cmd.Start()
 	outW.Close()
@@ -91,6 +98,9 @@ func (s Subject) run(ctx context.Context) Result {
 	select {
 	case <-w.seen:
 		limit.Reset(s.Timeout)
+		if in != nil {
+			_, _ = io.WriteString(in, s.Input) // a pipe holds it; a command that has ended is seen below
+		}
 		if s.Kill {
 			kill()
 		}
