@@ -4,7 +4,6 @@ package kvm
 
 import (
 	"context"
-	"errors"
 	"io"
 
 	"github.com/polyvisor/polyvisor"
@@ -29,8 +28,18 @@ type console struct{ *vmmproc.Console }
 
 func (c console) Read(p []byte) (int, error) {
 	n, err := c.Console.Read(p)
-	if errors.Is(err, vmmproc.ErrTakenOver) {
-		err = &classed{polyvisor.ErrBusy, err}
+	return n, classifyEnd(err)
+}
+
+func (c console) Write(p []byte) (int, error) {
+	n, err := c.Console.Write(p)
+	return n, classifyEnd(err)
+}
+
+// classifyEnd leaves io.EOF as readers expect it.
+func classifyEnd(err error) error {
+	if err == io.EOF {
+		return err
 	}
-	return n, err
+	return classify(err)
 }

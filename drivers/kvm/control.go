@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,33 +31,7 @@ func (i *instance) control(ctx context.Context, f func(c *vmmproc.Client) error)
 		defer c.Close()
 		err = f(c)
 	}
-	return i.controlError(err)
-}
-
-// codes says to which sentinel an error of a VM process belongs.
-var codes = map[vmmproc.Code]error{
-	vmmproc.CodeInvalidState:    polyvisor.ErrInvalidState,
-	vmmproc.CodeGone:            polyvisor.ErrInvalidState,
-	vmmproc.CodeNotReady:        polyvisor.ErrBusy,
-	vmmproc.CodeInvalidArgument: polyvisor.ErrInvalidConfig,
-	vmmproc.CodeUnsupported:     polyvisor.ErrUnsupported,
-	vmmproc.CodeUnknownOp:       polyvisor.ErrUnsupported,
-	vmmproc.CodeVersion:         polyvisor.ErrUnsupported,
-	vmmproc.CodeBusy:            polyvisor.ErrBusy,
-	vmmproc.CodePermission:      polyvisor.ErrPermission,
-	vmmproc.CodeNotFound:        polyvisor.ErrNotFound,
-	vmmproc.CodeNoResource:      polyvisor.ErrNoResource,
-}
-
-// controlError gives an error of a VM process its class.
-func (i *instance) controlError(err error) error {
-	var e *vmmproc.Error
-	if errors.As(err, &e) {
-		if class := codes[e.Code]; class != nil {
-			return &classed{class, err}
-		}
-	}
-	return classify(err)
+	return ended(ctx, classify(err))
 }
 
 func (i *instance) Suspend(ctx context.Context) error {
@@ -77,25 +53,33 @@ func (i *instance) Reboot(ctx context.Context) error {
 // destroyPatience is how long a VM process may take to end when it is told to,
 // before it is killed. Its machine ends within milliseconds; the rest is for a
 // host under load.
-const destroyPatience = 15 * time.Second
+var destroyPatience = 15 * time.Second
 
 // Destroy tells the VM process to end its machine, and kills the process if it
 // does not answer.
 func (i *instance) Destroy(ctx context.Context) error {
+	patience, cancel := context.WithTimeout(ctx, destroyPatience)
+	defer cancel()
+	token := ""
 	for {
 		run, err := i.d.store.ActiveByUUID(i.uuid)
-		if errors.Is(err, store.ErrNotFound) {
-			return nil // it stopped meanwhile
+		if errors.Is(err, store.ErrNotFound) || err == nil && token != "" && run.Token != token {
+			return nil // it has stopped; another run is another domain's life
 		}
 		if err != nil {
 			return classify(err)
 		}
-		err = i.destroyRun(ctx, run)
-		if err == nil {
+		token = run.Token
+		err = destroyRun(patience, run.Dir)
+		switch {
+		case err == nil:
 			return nil
-		}
-		if !errors.Is(err, vmmproc.ErrGone) && !errors.Is(err, vmmproc.ErrNotReady) {
-			return i.controlError(err)
+		case ctx.Err() != nil:
+			return ended(ctx, classify(err))
+		case patience.Err() != nil && run.Started:
+			return classify(i.kill(ctx, run))
+		case patience.Err() == nil && !errors.Is(err, vmmproc.ErrGone) && !errors.Is(err, vmmproc.ErrNotReady):
+			return classify(err)
 		}
 		// It ends by itself, or is being started by someone else.
 		select {
@@ -106,18 +90,14 @@ func (i *instance) Destroy(ctx context.Context) error {
 	}
 }
 
-func (i *instance) destroyRun(ctx context.Context, run store.Active) error {
-	patience, cancel := context.WithTimeout(ctx, destroyPatience)
-	defer cancel()
-	c, err := vmmproc.Dial(patience, run.Dir)
-	if err == nil {
-		defer c.Close()
-		_, err = c.Destroy(patience)
-	}
-	if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) || !run.Started {
+func destroyRun(ctx context.Context, dir string) error {
+	c, err := vmmproc.Dial(ctx, dir)
+	if err != nil {
 		return err
 	}
-	return i.kill(ctx, run)
+	defer c.Close()
+	_, err = c.Destroy(ctx)
+	return err
 }
 
 // kill ends a VM process that does not answer.
@@ -135,23 +115,39 @@ func (i *instance) kill(ctx context.Context, run store.Active) error {
 	if now, err := i.d.store.ActiveByUUID(i.uuid); err != nil || now.Token != run.Token {
 		return nil
 	}
+	if !isVMProcess(run.PID) {
+		return fmt.Errorf("%w: process %d, which runs the domain among other things (isolation=%s), does not answer; end that process",
+			polyvisor.ErrBusy, run.PID, IsolationNone)
+	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill VM process %d: %w", run.PID, err)
 	}
 	if err := i.d.store.ReapDomain(ctx, i.uuid); err != nil {
 		return err
 	}
-	return i.d.store.RecordStop(i.uuid, store.StopRecord{
+	err = i.d.store.RecordStop(i.uuid, store.StopRecord{
 		Run: run.Token, Reason: string(vmmproc.ReasonKilled), Time: time.Now().UTC(),
 		Detail: "the VM process did not answer and was killed",
 	})
+	if errors.Is(err, store.ErrActive) {
+		return nil // it has been started again
+	}
+	return err
+}
+
+// isVMProcess tells a process that is nothing but a virtual machine from a program
+// that has one in it.
+func isVMProcess(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	arg0, _, _ := strings.Cut(string(b), "\x00")
+	return err == nil && arg0 == vmmproc.ProgramName
 }
 
 // Undefine forgets the definition. An active domain goes on as a transient one.
 func (i *instance) Undefine(ctx context.Context) error {
 	lock, err := i.d.store.LockDomain(ctx, i.uuid)
 	if err != nil {
-		return classify(err)
+		return ended(ctx, classify(err))
 	}
 	defer lock.Unlock()
 	run, err := i.d.store.ActiveByUUID(i.uuid)
@@ -167,5 +163,5 @@ func (i *instance) Undefine(ctx context.Context) error {
 		// Who holds this reference may still ask how the run ended.
 		i.end.CompareAndSwap(nil, i.d.watchers.watch(run))
 	}
-	return classify(err)
+	return ended(ctx, classify(err))
 }

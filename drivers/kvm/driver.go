@@ -44,7 +44,7 @@ func openDriver(ctx context.Context, o Options) (*driver, error) {
 	}
 	d := &driver{
 		opts: o, log: o.Logger, kernels: &unpack.Cache{Dir: filepath.Join(o.CacheDir, "kernels")},
-		watchers: newWatchers(), local: newLocalMachines(),
+		local: newLocalMachines(),
 	}
 	// Reading what there is needs no KVM.
 	if err := d.probe(); err != nil && !o.ReadOnly {
@@ -53,14 +53,19 @@ func openDriver(ctx context.Context, o Options) (*driver, error) {
 	if d.store, err = store.Open(store.Paths{State: o.StateDir, Run: o.RunDir}); err != nil {
 		return nil, classify(err)
 	}
+	d.watchers = newWatchers(d.store)
 	if o.ReadOnly {
 		return d, nil
 	}
-	if n, err := d.store.Reap(ctx); err != nil {
+	n, err := d.store.Reap(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return nil, errors.Join(ended(ctx, err), d.Close())
+	case err != nil:
 		// A file that cannot be removed must not keep the other domains from
 		// being used.
 		d.log.Warn("clearing away after dead VM processes", "error", err)
-	} else if n > 0 {
+	case n > 0:
 		d.log.Info("cleared away after dead VM processes", "count", n)
 	}
 	return d, nil
@@ -134,7 +139,7 @@ func (d *driver) Define(ctx context.Context, c *polyvisor.Config) (polyvisor.Ins
 	def := store.Definition{Name: c.Name, UUID: store.UUID(c.UUID), Config: text}
 	lock, err := d.store.LockDomain(ctx, def.UUID)
 	if err != nil {
-		return nil, classify(err)
+		return nil, ended(ctx, classify(err))
 	}
 	defer lock.Unlock()
 	old, err := d.store.Definition(def.UUID)
@@ -147,7 +152,7 @@ func (d *driver) Define(ctx context.Context, c *polyvisor.Config) (polyvisor.Ins
 		err = d.store.Define(ctx, def)
 	}
 	if err != nil {
-		return nil, classify(err)
+		return nil, ended(ctx, classify(err))
 	}
 	return d.instance(c.Name, def.UUID), nil
 }

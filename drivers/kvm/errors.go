@@ -3,6 +3,7 @@
 package kvm
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/boot/unpack"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/kvmapi"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/store"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/vmmproc"
 )
 
 // classes says to which sentinel of the root package a cause belongs. The first
@@ -49,6 +51,28 @@ var classes = []struct{ cause, class error }{
 	{syscall.EMFILE, polyvisor.ErrNoResource},
 	{syscall.ENFILE, polyvisor.ErrNoResource},
 	{syscall.EAGAIN, polyvisor.ErrNoResource},
+	{syscall.ENXIO, polyvisor.ErrInvalidConfig}, // a pipe that nobody reads
+	{store.ErrCorrupt, polyvisor.ErrInvalidConfig},
+	{store.ErrFormat, polyvisor.ErrUnsupported},
+	// Last: what the VM process could not be started for may be one of the above.
+	{vmmproc.ErrSpawn, polyvisor.ErrNoResource},
+}
+
+// codes says to which sentinel an error of a VM process belongs.
+var codes = map[vmmproc.Code]error{
+	vmmproc.CodeInvalidState:    polyvisor.ErrInvalidState,
+	vmmproc.CodeGone:            polyvisor.ErrInvalidState,
+	vmmproc.CodeNotReady:        polyvisor.ErrBusy,
+	vmmproc.CodeInvalidArgument: polyvisor.ErrInvalidConfig,
+	vmmproc.CodeUnsupported:     polyvisor.ErrUnsupported,
+	vmmproc.CodeUnknownOp:       polyvisor.ErrUnsupported,
+	vmmproc.CodeVersion:         polyvisor.ErrUnsupported,
+	vmmproc.CodeBusy:            polyvisor.ErrBusy,
+	vmmproc.CodeTakenOver:       polyvisor.ErrBusy,
+	vmmproc.CodePermission:      polyvisor.ErrPermission,
+	vmmproc.CodeNotFound:        polyvisor.ErrNotFound,
+	vmmproc.CodeNoResource:      polyvisor.ErrNoResource,
+	vmmproc.CodeProtocol:        polyvisor.ErrConnLost,
 }
 
 // classed gives a cause a class without adding to its text.
@@ -57,12 +81,25 @@ type classed struct{ class, cause error }
 func (e *classed) Error() string   { return e.cause.Error() }
 func (e *classed) Unwrap() []error { return []error{e.class, e.cause} }
 
+// ended gives ctx's error for what the end of ctx brought about. The parts below
+// return the cause of the cancellation, which is the caller's own and of no class.
+func ended(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil || errors.Is(err, ctx.Err()) || !errors.Is(err, context.Cause(ctx)) {
+		return err
+	}
+	return ctx.Err()
+}
+
 // classify makes an error of the parts below match one of the root package's
 // sentinels. An error that does already, and one of no known class, is
 // returned as it is.
 func classify(err error) error {
 	if err == nil || polyvisor.CodeOf(err) != polyvisor.CodeUnknown {
 		return err
+	}
+	var e *vmmproc.Error
+	if errors.As(err, &e) && codes[e.Code] != nil {
+		return &classed{codes[e.Code], err}
 	}
 	for _, c := range classes {
 		if errors.Is(err, c.cause) {

@@ -53,13 +53,31 @@ type view struct {
 	status *vmmproc.Status
 }
 
-// look finds out how the domain is. With ask it asks the VM process of an
-// active one.
+// lookPatience is how long a VM process may take to say how it is, before the
+// domain counts as blocked. It answers within a millisecond; the rest is for a
+// host under load.
+var lookPatience = 5 * time.Second
+
+// errMoving says that the domain was started or stopped while it was looked at.
+var errMoving = errors.New("the domain is being started or stopped")
+
+// look finds out how the domain is, and asks the VM process of an active one.
 func (i *instance) look(ctx context.Context) (view, error) {
+	patience, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		v, err := i.lookOnce(ctx)
-		if !errors.Is(err, vmmproc.ErrGone) && !errors.Is(err, vmmproc.ErrNotReady) {
-			return v, err
+		v, err := i.lookOnce(ctx, patience)
+		switch {
+		case err == nil:
+			return v, nil
+		case ctx.Err() != nil:
+			return view{}, ended(ctx, classify(err))
+		case patience.Err() != nil && v.run != nil:
+			// Its locks are held, so its process is there, but it does not answer.
+			v.state = polyvisor.Blocked
+			return v, nil
+		case !errors.Is(err, vmmproc.ErrGone) && !errors.Is(err, vmmproc.ErrNotReady) && !errors.Is(err, errMoving):
+			return view{}, classify(err)
 		}
 		// The VM process is about to be there, or about to be gone.
 		select {
@@ -70,14 +88,14 @@ func (i *instance) look(ctx context.Context) (view, error) {
 	}
 }
 
-func (i *instance) lookOnce(ctx context.Context) (view, error) {
+func (i *instance) lookOnce(ctx, patience context.Context) (view, error) {
 	def, err := i.d.store.Definition(i.uuid)
 	v := view{def: &def}
 	if errors.Is(err, store.ErrNotFound) {
 		v.def, err = nil, nil
 	}
 	if err != nil {
-		return view{}, classify(err)
+		return view{}, err
 	}
 	run, err := i.d.store.ActiveByUUID(i.uuid)
 	switch {
@@ -87,50 +105,54 @@ func (i *instance) lookOnce(ctx context.Context) (view, error) {
 		if !run.Started {
 			return v, nil
 		}
-		return i.ask(ctx, v)
+		return v, v.ask(patience)
 	case !errors.Is(err, store.ErrNotFound):
-		return view{}, classify(err)
-	case v.def == nil:
-		i.clear(ctx)
+		return view{}, err
+	}
+	if err := i.clear(ctx); err != nil {
+		return view{}, err
+	}
+	if v.def == nil {
 		return view{}, fmt.Errorf("domain %q is gone: %w", i.name, polyvisor.ErrNotFound)
 	}
-	return i.lookInactive(ctx, v)
+	return v, i.lookInactive(&v)
 }
 
 // ask completes the view of an active domain.
-func (i *instance) ask(ctx context.Context, v view) (view, error) {
+func (v *view) ask(ctx context.Context) error {
 	c, err := vmmproc.Dial(ctx, v.run.Dir)
 	if err != nil {
-		return v, i.controlError(err)
+		return err
 	}
 	defer c.Close()
 	s, err := c.Info(ctx)
 	if err != nil {
-		return v, i.controlError(err)
+		return err
 	}
 	v.status = &s
 	if s.State == vmmproc.StatePaused {
 		v.state = polyvisor.Paused
 	}
-	return v, nil
+	return nil
 }
 
 // lookInactive completes the view of a domain that is defined and not active.
-func (i *instance) lookInactive(ctx context.Context, v view) (view, error) {
-	if err := i.clear(ctx); err != nil {
-		return v, classify(err)
-	}
-	rec, err := i.d.store.StopRecord(i.uuid)
+func (i *instance) lookInactive(v *view) error {
+	rec, err := i.d.store.LastStop(i.uuid)
 	switch {
 	case err == nil:
 		stop := stopOf(rec)
 		v.stop, v.state = &stop, stop.Reason.State()
-	case errors.Is(err, store.ErrNotFound):
-		v.state = polyvisor.Shutoff
-	default:
-		return v, classify(err)
+		return nil
+	case !errors.Is(err, store.ErrNotFound):
+		return err
 	}
-	return v, nil
+	// It has never run, unless it runs again by now, which removes the record.
+	if alive, err := i.d.store.Alive(i.uuid); err != nil || alive {
+		return errors.Join(err, errMoving)
+	}
+	v.state = polyvisor.Shutoff
+	return nil
 }
 
 // clear removes what a VM process that was killed has left, which for a defined
@@ -142,7 +164,11 @@ func (i *instance) clear(ctx context.Context) error {
 	if _, err := os.Lstat(i.d.store.RunDir(i.uuid)); err != nil {
 		return nil
 	}
-	return i.d.store.ReapDomain(ctx, i.uuid)
+	done, err := i.d.store.TryReap(ctx, i.uuid)
+	if err == nil && !done {
+		err = errMoving
+	}
+	return err
 }
 
 func (i *instance) State(ctx context.Context) (polyvisor.State, error) {
@@ -225,51 +251,53 @@ func (i *instance) Wait(ctx context.Context) (polyvisor.Stop, error) {
 	for {
 		v, err := i.look(ctx)
 		end := i.end.Load()
-		if errors.Is(err, polyvisor.ErrNotFound) && end != nil {
+		switch {
+		case errors.Is(err, polyvisor.ErrNotFound) && end != nil:
 			return end.wait(ctx)
-		}
-		if err != nil {
+		case err != nil:
 			return polyvisor.Stop{}, err
-		}
-		if v.run == nil {
-			if v.stop == nil {
-				return polyvisor.Stop{}, fmt.Errorf("%w: the domain has never run; start it first", polyvisor.ErrInvalidState)
-			}
+		case v.run == nil && v.stop == nil:
+			return polyvisor.Stop{}, fmt.Errorf("%w: the domain has never run; start it first", polyvisor.ErrInvalidState)
+		case v.run == nil:
 			return *v.stop, nil
+		case v.def == nil:
+			// Someone else may have undefined it.
+			i.end.CompareAndSwap(nil, i.d.watchers.watch(*v.run))
+			return i.end.Load().wait(ctx)
 		}
-		if v.def == nil && end != nil {
-			return end.wait(ctx)
-		}
-		stop, err := waitRun(ctx, v.run.Dir)
+		stop, _, err := waitRun(ctx, v.run.Dir)
 		if err == nil {
 			return stop, nil
 		}
 		if !errors.Is(err, vmmproc.ErrGone) && !errors.Is(err, vmmproc.ErrNotReady) {
-			return polyvisor.Stop{}, i.controlError(err)
+			return polyvisor.Stop{}, ended(ctx, classify(err))
 		}
-		if v.status == nil {
-			// It is being started by someone else.
-			select {
-			case <-time.After(10 * time.Millisecond):
-			case <-ctx.Done():
-				return polyvisor.Stop{}, ctx.Err()
-			}
+		// Started by someone else at this moment, or just gone.
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return polyvisor.Stop{}, ctx.Err()
 		}
 	}
 }
 
-// waitRun waits for the end of a run at its VM process.
-func waitRun(ctx context.Context, dir string) (polyvisor.Stop, error) {
+// waitRun waits for the end of a run at its VM process. reached says whether there
+// was one.
+func waitRun(ctx context.Context, dir string) (stop polyvisor.Stop, reached bool, err error) {
 	c, err := vmmproc.Dial(ctx, dir)
 	if err != nil {
-		return polyvisor.Stop{}, err
+		return polyvisor.Stop{}, false, err
 	}
 	defer c.Close()
 	s, err := c.Wait(ctx)
 	if err != nil {
-		return polyvisor.Stop{}, err
+		return polyvisor.Stop{}, true, err
 	}
-	return polyvisor.Stop{Reason: reasonOf(s.Reason), Detail: s.Detail, Time: s.Time}, nil
+	return stopFrom(s), true, nil
+}
+
+func stopFrom(s vmmproc.Stop) polyvisor.Stop {
+	return polyvisor.Stop{Reason: reasonOf(s.Reason), Detail: s.Detail, Time: s.Time}
 }
 
 var (

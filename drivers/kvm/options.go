@@ -159,8 +159,9 @@ func defaultDir(system bool, systemDir, env, home string) (string, error) {
 	}
 	if home == "" {
 		// Without a runtime directory of the login session, one that only this
-		// user can have made; the store checks its owner and mode.
-		return filepath.Join(os.TempDir(), "polyvisor-"+strconv.Itoa(os.Getuid())), nil
+		// user can have made; the store checks its owner and mode. Not below TMPDIR:
+		// programs with different ones must find each other's machines.
+		return filepath.Join("/tmp", "polyvisor-"+strconv.Itoa(os.Getuid())), nil
 	}
 	base, err := os.UserHomeDir()
 	if err != nil {

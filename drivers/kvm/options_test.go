@@ -1,7 +1,6 @@
 package kvm
 
 import (
-	"os"
 	"strings"
 	"testing"
 
@@ -47,11 +46,12 @@ func TestDefaultDirectories(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", "/xdg/state")
 	t.Setenv("XDG_CACHE_HOME", "relative/is/ignored")
 	t.Setenv("XDG_RUNTIME_DIR", "")
+	t.Setenv("TMPDIR", "/of/this/program/alone")
 	o, err := Options{}.withDefaults()
 	require.NoError(t, err)
 	require.Equal(t, "/xdg/state/polyvisor", o.StateDir)
 	require.Equal(t, "/home/u/.cache/polyvisor", o.CacheDir)
-	require.True(t, strings.HasPrefix(o.RunDir, os.TempDir()+"/polyvisor-"), o.RunDir)
+	require.True(t, strings.HasPrefix(o.RunDir, "/tmp/polyvisor-"), o.RunDir)
 	require.Equal(t, "/dev/kvm", o.Device)
 
 	o, err = Options{System: true}.withDefaults()

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/boot/unpack"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/machine"
@@ -27,7 +29,7 @@ const maxVCPUs = vmm.MaxVCPUs
 func (i *instance) Start(ctx context.Context, o polyvisor.StartOptions) error {
 	lock, err := i.d.store.LockDomain(ctx, i.uuid)
 	if err != nil {
-		return classify(err)
+		return ended(ctx, classify(err))
 	}
 	defer lock.Unlock()
 	def, err := i.d.store.Definition(i.uuid)
@@ -38,7 +40,8 @@ func (i *instance) Start(ctx context.Context, o polyvisor.StartOptions) error {
 	if err != nil {
 		return err
 	}
-	return i.d.run(ctx, c, o, store.RunSpec{Name: def.Name, UUID: def.UUID, Config: def.Config})
+	_, err = i.d.run(ctx, c, o, store.RunSpec{Name: def.Name, UUID: def.UUID, Config: def.Config})
+	return ended(ctx, err)
 }
 
 // Create runs a transient domain.
@@ -53,18 +56,16 @@ func (d *driver) Create(ctx context.Context, c *polyvisor.Config, o polyvisor.St
 	u := store.UUID(c.UUID)
 	lock, err := d.store.LockDomain(ctx, u)
 	if err != nil {
-		return nil, classify(err)
+		return nil, ended(ctx, classify(err))
 	}
 	defer lock.Unlock()
-	if err := d.run(ctx, c, o, store.RunSpec{Name: c.Name, UUID: u, Config: text, Transient: true}); err != nil {
-		return nil, err
-	}
-	run, err := d.store.ActiveByUUID(u)
+	end, err := d.run(ctx, c, o, store.RunSpec{Name: c.Name, UUID: u, Config: text, Transient: true})
 	if err != nil {
-		// It has stopped already, and nothing tells how.
-		return d.instance(c.Name, u), nil
+		return nil, ended(ctx, err)
 	}
-	return d.activeInstance(run), nil
+	i := d.instance(c.Name, u)
+	i.end.Store(end)
+	return i, nil
 }
 
 // named gives a copy of the configuration with names in place of open files,
@@ -79,28 +80,34 @@ func named(c *polyvisor.Config) *polyvisor.Config {
 	return c
 }
 
-// run starts a domain whose operation lock is held, in a VM process or here.
-func (d *driver) run(ctx context.Context, c *polyvisor.Config, o polyvisor.StartOptions, spec store.RunSpec) error {
+// run starts a domain whose operation lock is held, in a VM process or here. For a
+// transient one it gives what will tell of its end.
+func (d *driver) run(ctx context.Context, c *polyvisor.Config, o polyvisor.StartOptions, spec store.RunSpec) (*watcher, error) {
 	run, err := d.store.NewRun(ctx, spec)
 	if err != nil {
-		return classify(err)
+		return nil, classify(err)
 	}
-	err = d.launch(ctx, c, o, run, spec.Transient)
+	token := run.Token // the run is the launch's from here on
+	follow, err := d.launch(ctx, c, o, run, spec.Transient)
+	if err == nil && spec.Transient {
+		return d.watchers.add(token, follow), nil
+	}
 	if err == nil {
-		return nil
+		return nil, nil
 	}
 	if !spec.Transient && ctx.Err() == nil {
-		rec := store.StopRecord{Run: run.Token, Reason: string(vmmproc.ReasonStartFailed), Detail: err.Error(), Time: time.Now().UTC()}
+		rec := store.StopRecord{Run: token, Reason: string(vmmproc.ReasonStartFailed), Detail: err.Error(), Time: time.Now().UTC()}
 		if rerr := d.store.RecordStop(spec.UUID, rec); rerr != nil {
 			d.log.Warn("recording a failed start", "domain", spec.Name, "error", rerr)
 		}
 	}
-	return err
+	return nil, err
 }
 
 // launch hands a run to the process that is to be its VM process. The run is
-// undone if that fails.
-func (d *driver) launch(ctx context.Context, c *polyvisor.Config, o polyvisor.StartOptions, run *store.Run, transient bool) error {
+// undone if that fails. For a transient domain it gives what waits for the end of
+// the run, from its beginning on, since nothing else tells of it; it must be called.
+func (d *driver) launch(ctx context.Context, c *polyvisor.Config, o polyvisor.StartOptions, run *store.Run, transient bool) (func(context.Context) (polyvisor.Stop, error), error) {
 	files := make(map[string]*os.File)
 	defer func() {
 		for _, f := range files {
@@ -109,11 +116,11 @@ func (d *driver) launch(ctx context.Context, c *polyvisor.Config, o polyvisor.St
 	}()
 	spec, err := d.prepare(ctx, c, files)
 	if err != nil {
-		return errors.Join(classify(err), run.Abort())
+		return nil, errors.Join(classify(err), run.Abort())
 	}
 	text, err := json.Marshal(spec)
 	if err != nil {
-		return errors.Join(err, run.Abort())
+		return nil, errors.Join(err, run.Abort())
 	}
 	policy := vmmproc.Config{
 		OnPoweroff: vmmproc.Action(c.OnPoweroff), OnReboot: vmmproc.Action(c.OnReboot), OnCrash: vmmproc.Action(c.OnCrash),
@@ -124,21 +131,38 @@ func (d *driver) launch(ctx context.Context, c *polyvisor.Config, o polyvisor.St
 		clear(files) // the server closes them
 		s, err := vmmproc.Serve(ctx, vmmproc.ServeConfig{Run: run, Spec: text, Files: owned, Config: policy, Log: d.log}, machine.New)
 		if err != nil {
-			return startError(err)
+			return nil, classify(err)
 		}
 		d.local.add(s)
-		return nil
+		return func(ctx context.Context) (polyvisor.Stop, error) {
+			stop, err := s.Wait(ctx)
+			return stopFrom(stop), err
+		}, nil
 	}
 	program, err := vmmproc.FindProgram(d.opts.VMM)
 	if err != nil {
-		return errors.Join(classify(err), run.Abort())
+		return nil, errors.Join(&classed{polyvisor.ErrInvalidConfig, err}, run.Abort())
 	}
 	spawn := vmmproc.SpawnConfig{Program: program, Run: run, Spec: text, Config: policy, Log: d.logFile(run, transient)}
 	for name, f := range files {
 		spawn.Files = append(spawn.Files, vmmproc.NamedFile{Name: name, File: f})
 	}
-	_, err = vmmproc.Spawn(ctx, spawn)
-	return startError(err)
+	if !transient {
+		_, err = vmmproc.Spawn(ctx, spawn)
+		return nil, classify(err)
+	}
+	_, f, err := vmmproc.SpawnFollowed(ctx, spawn)
+	if err != nil {
+		return nil, classify(err)
+	}
+	return func(ctx context.Context) (polyvisor.Stop, error) {
+		defer f.Close()
+		stop, err := f.Wait(ctx)
+		if errors.Is(err, vmmproc.ErrGone) {
+			return died(), nil
+		}
+		return stopFrom(stop), err
+	}, nil
 }
 
 // logFile is where the VM process writes what it has to say. A transient domain
@@ -148,17 +172,6 @@ func (d *driver) logFile(run *store.Run, transient bool) string {
 		return ""
 	}
 	return filepath.Join(run.StateDir(), store.LogName)
-}
-
-// startError gives an error of a VM process that did not come up its class.
-func startError(err error) error {
-	var e *vmmproc.Error
-	if errors.As(err, &e) {
-		if class := codes[e.Code]; class != nil {
-			return &classed{class, err}
-		}
-	}
-	return classify(err)
 }
 
 // prepare opens what the machine boots from, with the caller's permissions, and
@@ -211,9 +224,13 @@ func (d *driver) openKernel(ctx context.Context, f polyvisor.File) (*os.File, er
 // openFile opens a file of the configuration, or duplicates an open one, which
 // the root package closes.
 func openFile(what string, f polyvisor.File) (*os.File, error) {
-	file, err := os.Open(f.Path)
+	var file *os.File
+	var err error
 	if f.Open != nil {
 		file, err = reopen(f.Open)
+	} else {
+		// Not to wait for the other end of a pipe.
+		file, err = os.OpenFile(f.Path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)

@@ -5,6 +5,8 @@ package kvm
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -33,6 +35,7 @@ func (w *watcher) wait(ctx context.Context) (polyvisor.Stop, error) {
 // watchers are the watchers of a connection: one for each run that somebody
 // refers to, with a goroutine that ends with the run or with the connection.
 type watchers struct {
+	store  *store.Store
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -41,48 +44,62 @@ type watchers struct {
 	runs map[string]*watcher // by the token of the run
 }
 
-func newWatchers() *watchers {
-	w := &watchers{runs: make(map[string]*watcher)}
+func newWatchers(s *store.Store) *watchers {
+	w := &watchers{store: s, runs: make(map[string]*watcher)}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	return w
 }
 
-// watch gives the watcher of a run.
+// watch gives the watcher of a run, which asks its VM process.
 func (ws *watchers) watch(a store.Active) *watcher {
+	return ws.add(a.Token, func(ctx context.Context) (polyvisor.Stop, error) { return ws.follow(ctx, a) })
+}
+
+// add gives the watcher of a run; follow is called if there is none yet.
+func (ws *watchers) add(token string, follow func(context.Context) (polyvisor.Stop, error)) *watcher {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	if w := ws.runs[a.Token]; w != nil {
+	if w := ws.runs[token]; w != nil {
 		return w
 	}
 	w := &watcher{done: make(chan struct{})}
-	ws.runs[a.Token] = w
+	ws.runs[token] = w
 	ws.wg.Go(func() {
-		w.stop, w.err = ws.follow(a.Dir)
+		w.stop, w.err = follow(ws.ctx)
 		close(w.done)
 		ws.mu.Lock()
-		delete(ws.runs, a.Token)
+		delete(ws.runs, token)
 		ws.mu.Unlock()
 	})
 	return w
 }
 
-func (ws *watchers) follow(dir string) (polyvisor.Stop, error) {
+func died() polyvisor.Stop {
+	return polyvisor.Stop{Reason: polyvisor.StopServiceDied, Detail: "the VM process was killed or crashed", Time: time.Now()}
+}
+
+func (ws *watchers) follow(ctx context.Context, a store.Active) (polyvisor.Stop, error) {
 	for {
-		stop, err := waitRun(ws.ctx, dir)
-		switch {
-		case errors.Is(err, vmmproc.ErrNotReady):
-			select {
-			case <-time.After(10 * time.Millisecond):
-				continue
-			case <-ws.ctx.Done():
-				err = ws.ctx.Err()
-			}
-		case errors.Is(err, vmmproc.ErrGone):
-			return polyvisor.Stop{
-				Reason: polyvisor.StopServiceDied, Detail: "the VM process was killed or crashed", Time: time.Now(),
-			}, nil
+		stop, reached, err := waitRun(ctx, a.Dir)
+		if err == nil || ctx.Err() != nil || !errors.Is(err, vmmproc.ErrGone) && !errors.Is(err, vmmproc.ErrNotReady) {
+			return stop, err
 		}
-		return stop, err
+		if reached {
+			return died(), nil
+		}
+		now, err := ws.store.ActiveByUUID(a.UUID)
+		if errors.Is(err, store.ErrNotFound) || err == nil && now.Token != a.Token {
+			// What is left of a killed process is there until someone clears it away.
+			if _, err := os.Lstat(filepath.Join(a.Dir, store.SocketName)); err == nil {
+				return died(), nil
+			}
+			return polyvisor.Stop{Reason: polyvisor.StopUnknown, Detail: "it stopped before its VM process could be asked"}, nil
+		}
+		select {
+		case <-time.After(10 * time.Millisecond): // it starts or ends at this moment
+		case <-ctx.Done():
+			return polyvisor.Stop{}, ctx.Err()
+		}
 	}
 }
 

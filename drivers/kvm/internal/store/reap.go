@@ -111,7 +111,7 @@ func (s *Store) Reap(ctx context.Context) (int, error) {
 // dying, is gone and removes what it left. It waits until ctx ends.
 func (s *Store) ReapDomain(ctx context.Context, u UUID) error {
 	for try := 0; ; try++ {
-		done, err := s.tryReap(ctx, u)
+		done, err := s.TryReap(ctx, u)
 		if done || err != nil {
 			return err
 		}
@@ -121,7 +121,10 @@ func (s *Store) ReapDomain(ctx context.Context, u UUID) error {
 	}
 }
 
-func (s *Store) tryReap(ctx context.Context, u UUID) (bool, error) {
+// TryReap is ReapDomain for one that may have been started again meanwhile: it
+// says false and does nothing if the domain is alive. It waits for the store lock
+// only.
+func (s *Store) TryReap(ctx context.Context, u UUID) (bool, error) {
 	lk, err := s.lockStore(ctx)
 	if err != nil {
 		return false, err
@@ -141,20 +144,9 @@ func (s *Store) bury(u UUID) (bool, error) {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	state := s.DomainDir(u)
-	a, err := readRun(dir)
-	if err != nil {
-		a = Active{UUID: u} // damaged: still dead
-	}
-	last, err := readStop(state)
-	if err != nil || last.Run != a.Token || a.Token == "" { // else it got as far as its own record
-		rec := StopRecord{Run: a.Token, Time: time.Now().UTC(), Reason: ReasonDied,
-			Detail: fmt.Sprintf("the VM process (pid %d) was killed or crashed; its last words may be in %s", a.PID, filepath.Join(state, LogName))}
-		if !a.Started {
-			rec.Reason = ReasonStartFailed
-			rec.Detail = "the processes that started the domain were killed before its guest could run"
-		}
-		if err := writeStop(state, rec); err != nil {
+	if rec, own := s.autopsy(u); !own {
+		rec.Time = time.Now().UTC()
+		if err := writeStop(s.DomainDir(u), rec); err != nil {
 			return false, err // keep the evidence for the next reaper
 		}
 	}
@@ -162,6 +154,40 @@ func (s *Store) bury(u UUID) (bool, error) {
 		return false, fmt.Errorf("remove the run directory of dead domain %s: %w", u, err)
 	}
 	return true, nil
+}
+
+// autopsy says how the run ended whose remains are in the run directory. own is
+// true if its VM process got as far as its own record.
+func (s *Store) autopsy(u UUID) (rec StopRecord, own bool) {
+	state := s.DomainDir(u)
+	a, err := readRun(s.RunDir(u))
+	if err != nil {
+		a = Active{UUID: u} // damaged: still dead
+	}
+	last, err := readStop(state)
+	if err == nil && last.Run == a.Token && a.Token != "" {
+		return last, true
+	}
+	if !a.Started {
+		return StopRecord{Run: a.Token, Reason: ReasonStartFailed,
+			Detail: "the processes that started the domain were killed before its guest could run"}, false
+	}
+	return StopRecord{Run: a.Token, Reason: ReasonDied, Detail: fmt.Sprintf(
+		"the VM process (pid %d) was killed or crashed; its last words may be in %s", a.PID, filepath.Join(state, LogName))}, false
+}
+
+// LastStop is StopRecord for readers that may not clear away after a dead VM
+// process: it says what Reap would write. Its time is zero then.
+func (s *Store) LastStop(u UUID) (StopRecord, error) {
+	alive, err := s.Alive(u)
+	if err != nil {
+		return StopRecord{}, err
+	}
+	if _, err := os.Lstat(s.RunDir(u)); err == nil && !alive {
+		rec, _ := s.autopsy(u)
+		return rec, nil
+	}
+	return s.StopRecord(u)
 }
 
 // LogName is the file in a domain's state directory to which its VM process

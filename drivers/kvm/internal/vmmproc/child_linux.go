@@ -116,21 +116,33 @@ func secondStage(factory Factory, fds int) int {
 	sock := os.NewFile(fdHandshake, "handshake")
 	log := slog.New(slog.NewTextHandler(&boundedWriter{w: os.Stderr, left: maxLog}, nil))
 
-	srv, err := answer(sock, factory, fds, term, log)
-	out := outcomeMessage{Started: err == nil, Error: toError(err)}
-	if line, lerr := encodeLine(out, MaxLine); lerr == nil {
-		// If the caller is gone, the domain goes on without it.
-		_ = sock.SetWriteDeadline(time.Now().Add(writeTimeout))
-		_, _ = sock.Write(line)
-	}
-	sock.Close()
+	srv, follow, err := answer(sock, factory, fds, term, log)
+	tell(sock, outcomeMessage{Started: err == nil, Error: toError(err)})
 	if err != nil {
+		sock.Close()
 		log.Error("start", "err", err)
 		return 1
 	}
+	if !follow {
+		sock.Close()
+	}
 	debug.FreeOSMemory()
 	<-srv.done
+	if follow {
+		tell(sock, outcomeMessage{Stop: srv.stop})
+		sock.Close()
+	}
 	return 0
+}
+
+// tell sends an outcome. If the caller is gone, the domain goes on without it.
+func tell(sock *os.File, out outcomeMessage) {
+	line, err := encodeLine(out, MaxLine)
+	if err != nil {
+		return
+	}
+	_ = sock.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_, _ = sock.Write(line)
 }
 
 // terminator makes SIGTERM end the run cleanly, whether it is being started or
@@ -169,12 +181,12 @@ func (t *terminator) started(s *Server) {
 // answer does the VM process's part of the handshake up to the outcome. If it
 // fails, it has given up the life lock: the starter may take the end of the
 // handshake for the end of the process.
-func answer(sock *os.File, factory Factory, fds int, term *terminator, log *slog.Logger) (*Server, error) {
+func answer(sock *os.File, factory Factory, fds int, term *terminator, log *slog.Logger) (_ *Server, follow bool, _ error) {
 	life := os.NewFile(fdLife, "life lock")
 	order, err := receiveOrder(sock, fds)
 	if err != nil {
 		life.Close()
-		return nil, err
+		return nil, false, err
 	}
 	files := make(map[string]*os.File, len(order.Files))
 	for i, name := range order.Files {
@@ -182,7 +194,7 @@ func answer(sock *os.File, factory Factory, fds int, term *terminator, log *slog
 	}
 	run, err := store.Adopt(order.RunDir, order.StateDir, life)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	// The start is given up when the starter goes away or SIGTERM comes.
 	ctx, cancel := context.WithCancelCause(term.ctx)
@@ -201,10 +213,10 @@ func answer(sock *os.File, factory Factory, fds int, term *terminator, log *slog
 		},
 	}, factory)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	term.started(srv)
-	return srv, nil
+	return srv, order.Follow, nil
 }
 
 func receiveOrder(sock *os.File, fds int) (orderMessage, error) {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -270,6 +272,7 @@ type consoleLog struct {
 	mu     sync.Mutex // guards the following
 	f      *os.File
 	size   int64
+	device bool // such as /dev/null, which is not to be renamed
 	buf    []byte
 	timer  *time.Timer
 	failed bool
@@ -295,17 +298,29 @@ func openConsoleLog(path string, limit int64, log *slog.Logger) (*consoleLog, er
 }
 
 func (l *consoleLog) open() error {
-	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	// Not to wait for the other end of a pipe.
+	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NONBLOCK, 0o600)
+	if errors.Is(err, unix.ENXIO) {
+		return errPipe(l.path)
+	}
 	if err != nil {
 		return err
 	}
 	fi, err := f.Stat()
+	if err == nil && fi.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0 {
+		err = errPipe(l.path)
+	}
 	if err != nil {
 		f.Close()
 		return err
 	}
-	l.f, l.size = f, fi.Size()
+	l.f, l.size, l.device = f, fi.Size(), !fi.Mode().IsRegular()
 	return nil
+}
+
+// errPipe: the guest would wait for who reads the pipe.
+func errPipe(path string) error {
+	return &Error{CodeInvalidArgument, fmt.Sprintf("%s is a pipe or a socket; name a file, or attach to the console", path)}
 }
 
 func (l *consoleLog) write(p []byte) {
@@ -341,7 +356,7 @@ func (l *consoleLog) flushLocked() {
 	n, err := l.f.Write(l.buf)
 	l.size += int64(n)
 	l.buf = l.buf[:0]
-	if err == nil && l.size >= l.max {
+	if err == nil && l.size >= l.max && !l.device {
 		l.f.Close()
 		l.f = nil
 		if err = os.Rename(l.path, l.path+".1"); err == nil {
@@ -352,6 +367,13 @@ func (l *consoleLog) flushLocked() {
 		l.log.Error("output of the guest is missing from the console log", "err", err)
 	}
 	l.failed = err != nil
+}
+
+// flush writes what the guest printed to the log.
+func (c *console) flush() {
+	if c.log != nil {
+		c.log.flush()
+	}
 }
 
 func (l *consoleLog) close() {

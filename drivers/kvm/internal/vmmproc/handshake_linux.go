@@ -13,7 +13,11 @@ import (
 //	caller:      order    what to start
 //	VM process:  outcome  the guest runs, or why not
 //
-// The end of the stream before the outcome means that the other side is gone.
+// and, if the order says that the caller follows the run, at its end
+//
+//	VM process:  outcome  how it stopped
+//
+// The end of the stream before that means that the other side is gone.
 
 // maxOrder bounds the order, which has the spec in it.
 const maxOrder = 4 << 20
@@ -48,9 +52,11 @@ type orderMessage struct {
 	Files    []string        `json:"files,omitempty"` // names of the descriptors from fdFiles on
 	Config   Config          `json:"config"`
 	Spec     json.RawMessage `json:"spec"`
+	Follow   bool            `json:"follow,omitempty"`
 }
 
 type outcomeMessage struct {
 	Started bool   `json:"started,omitempty"`
 	Error   *Error `json:"error,omitempty"`
+	Stop    *Stop  `json:"stop,omitempty"` // of the second outcome
 }

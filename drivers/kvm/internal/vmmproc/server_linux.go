@@ -233,6 +233,8 @@ func (s *Server) finish(m Machine, exit Exit, tidy bool) {
 	}
 	stop := Stop{Reason: exit.Reason, Detail: exit.Detail, Time: time.Now().UTC(), Exits: s.exits}
 	s.ln.Close()
+	// Who hears of the stop finds the log complete.
+	s.console.flush()
 	err := s.run.Finish(store.StopRecord{Reason: string(stop.Reason), Detail: stop.Detail, Time: stop.Time, Exits: stop.Exits})
 	if err != nil {
 		s.log.Error("end of the run", "reason", stop.Reason, "err", err)

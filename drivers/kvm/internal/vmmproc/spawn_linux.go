@@ -57,31 +57,54 @@ var keptEnv = []string{"PATH", "HOME", "LANG", "TZ", "GODEBUG", "GOTRACEBACK", "
 //
 // An error of the VM process is an [*Error] with the code it gave.
 func Spawn(ctx context.Context, cfg SpawnConfig) (int, error) {
+	sp, pid, err := begin(ctx, cfg, false)
+	if err != nil {
+		return 0, err
+	}
+	sp.sock.Close()
+	return pid, nil
+}
+
+// SpawnFollowed is Spawn for a caller that must learn how the run ended even if
+// that is before it can ask, as of a transient domain, which leaves no record. The
+// caller closes the Follower.
+func SpawnFollowed(ctx context.Context, cfg SpawnConfig) (int, *Follower, error) {
+	sp, pid, err := begin(ctx, cfg, true)
+	if err != nil {
+		return 0, nil, err
+	}
+	return pid, &Follower{dir: cfg.Run.Dir, sock: sp.sock, lines: sp.lines}, nil
+}
+
+// begin gives the spawner with its socket open.
+func begin(ctx context.Context, cfg SpawnConfig, follow bool) (*spawner, int, error) {
 	collectOrphans()
 	sp, err := newSpawner(cfg)
 	if err != nil {
-		return 0, errors.Join(fmt.Errorf("%w: %w", ErrSpawn, err), cfg.Run.Abort())
+		return nil, 0, errors.Join(fmt.Errorf("%w: %w", ErrSpawn, err), cfg.Run.Abort())
 	}
-	defer sp.sock.Close()
+	sp.follow = follow
 	pid, err := sp.start(ctx)
 	if err != nil {
 		sp.kill()
-		return 0, errors.Join(err, cfg.Run.Abort())
+		sp.sock.Close()
+		return nil, 0, errors.Join(err, cfg.Run.Abort())
 	}
 	cfg.Run.Release()
 	adoptOrphan(pid)
-	return pid, nil
+	return sp, pid, nil
 }
 
 // spawner is a start under way, in the caller.
 type spawner struct {
-	cfg   SpawnConfig
-	sock  *os.File // this side of the handshake
-	lines *lineReader
-	proc  *os.Process // the first instance
-	pid   int         // of the VM process, 0 before it is known
-	vm    int         // pidfd of the VM process, -1 if there is none
-	logAt int64       // what is in the log from here on is of this start
+	cfg    SpawnConfig
+	follow bool
+	sock   *os.File // this side of the handshake
+	lines  *lineReader
+	proc   *os.Process // the first instance
+	pid    int         // of the VM process, 0 before it is known
+	vm     int         // pidfd of the VM process, -1 if there is none
+	logAt  int64       // what is in the log from here on is of this start
 }
 
 // newSpawner starts the first instance of the program.
@@ -200,7 +223,7 @@ func (sp *spawner) handshake() (int, error) {
 	}
 	order := orderMessage{
 		RunDir: sp.cfg.Run.Dir, StateDir: sp.cfg.Run.StateDir(), UUID: sp.cfg.Run.UUID,
-		Config: sp.cfg.Config, Spec: sp.cfg.Spec,
+		Config: sp.cfg.Config, Spec: sp.cfg.Spec, Follow: sp.follow,
 	}
 	for _, f := range sp.cfg.Files {
 		order.Files = append(order.Files, f.Name)
