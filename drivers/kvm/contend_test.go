@@ -35,7 +35,8 @@ func init() {
 			return err
 		}
 		ops := map[string]func(context.Context) error{
-			"start": d.Start, "destroy": d.Destroy, "suspend": d.Suspend, "resume": d.Resume, "shutdown": d.Shutdown,
+			"start":   func(ctx context.Context) error { return d.Start(ctx) },
+			"destroy": d.Destroy, "suspend": d.Suspend, "resume": d.Resume, "shutdown": d.Shutdown,
 			"state": func(ctx context.Context) error { _, err := d.State(ctx); return err },
 			"info":  func(ctx context.Context) error { _, err := d.Info(ctx); return err },
 			"list": func(ctx context.Context) error {
