@@ -19,7 +19,7 @@ import (
 func fullConfig() *polyvisor.Config {
 	return &polyvisor.Config{
 		Name: "web", UUID: uuid.MustParse("1b4e28ba-2fa1-11d2-883f-0016d3cca427"), Title: "the web server",
-		Memory: 512 * polyvisor.MiB, VCPUs: 2,
+		Memory: 512 * polyvisor.MiB, MaxMemory: polyvisor.GiB, VCPUs: 2, MaxVCPUs: 4,
 		Boot:    polyvisor.Boot{Kernel: polyvisor.Path("/boot/vmlinuz"), Initrd: polyvisor.Path("/boot/initrd.img"), CommandLine: "console=ttyS0"},
 		Console: polyvisor.ConsoleConfig{Log: "/var/log/web"},
 
@@ -32,7 +32,7 @@ func TestConfigJSON(t *testing.T) {
 	require.NoError(t, err)
 	assert.JSONEq(t, `{
 		"name": "web", "uuid": "1b4e28ba-2fa1-11d2-883f-0016d3cca427", "title": "the web server",
-		"memory": 536870912, "vcpus": 2,
+		"memory": 536870912, "max_memory": 1073741824, "vcpus": 2, "max_vcpus": 4,
 		"boot": {"kernel": "/boot/vmlinuz", "initrd": "/boot/initrd.img", "cmdline": "console=ttyS0"},
 		"console": {"log": "/var/log/web"},
 		"on_poweroff": "restart", "on_reboot": "destroy", "on_crash": "restart"
@@ -137,7 +137,7 @@ func TestValidate(t *testing.T) {
 			c.Console.Log = "d\xff"
 		}), []string{"boot.kernel: the path is not UTF-8", "boot.initrd: the path is not UTF-8", "boot.cmdline: is not UTF-8", "console.log: the path is not UTF-8"}},
 		{"actions", polyvisor.Config{Name: "a", OnPoweroff: "x", OnReboot: "y", OnCrash: "z"}, []string{
-			`on_poweroff: "x" is not an action; want "destroy" or "restart"`, `on_reboot: "y"`, `on_crash: "z"`}},
+			`on_poweroff: "x" is not an action; want "destroy", "restart", "preserve" or "rename-restart"`, `on_reboot: "y"`, `on_crash: "z"`}},
 		{"everything", polyvisor.Config{Memory: 1, VCPUs: -1, Title: "\n", OnCrash: "z"}, []string{"name: ", "title: ", "memory: ", "vcpus: ", "on_crash: "}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -488,7 +488,7 @@ func TestSlotsDoNotLeak(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 64 {
 		wg.Go(func() {
-			for _, f := range []func(context.Context) error{dom.Start, dom.Suspend, dom.Resume, dom.Reboot, dom.Shutdown, dom.Destroy} {
+			for _, f := range []func(context.Context) error{start(dom), dom.Suspend, dom.Resume, dom.Reboot, dom.Shutdown, dom.Destroy} {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rand.IntN(500))*time.Microsecond)
 				_ = f(ctx)
 				cancel()

@@ -86,7 +86,7 @@ func methods() []method {
 		onDomain("info", func(d *polyvisor.Domain, ctx context.Context) error { _, err := d.Info(ctx); return err }),
 		onDomain("config", func(d *polyvisor.Domain, ctx context.Context) error { _, err := d.Config(ctx); return err }),
 		id, wait,
-		op(polyvisor.OpStart, "", (*polyvisor.Domain).Start),
+		op(polyvisor.OpStart, "", func(d *polyvisor.Domain, ctx context.Context) error { return d.Start(ctx) }),
 		op(polyvisor.OpSuspend, polyvisor.FeatureSuspend, (*polyvisor.Domain).Suspend),
 		op(polyvisor.OpResume, polyvisor.FeatureSuspend, (*polyvisor.Domain).Resume),
 		op(polyvisor.OpShutdown, polyvisor.FeatureShutdown, (*polyvisor.Domain).Shutdown),
@@ -100,7 +100,25 @@ func methods() []method {
 			}
 			return err
 		}),
+		op(polyvisor.OpSave, polyvisor.FeatureSave, func(d *polyvisor.Domain, ctx context.Context) error { return d.Save(ctx, "/tmp/run") }),
+		op(polyvisor.OpCoreDump, polyvisor.FeatureCoreDump, func(d *polyvisor.Domain, ctx context.Context) error { return d.CoreDump(ctx, "/tmp/core") }),
+		op(polyvisor.OpRename, polyvisor.FeatureRename, func(d *polyvisor.Domain, ctx context.Context) error { return d.Rename(ctx, "other") }),
+		op(polyvisor.OpSetMaxMemory, polyvisor.FeatureMemory, func(d *polyvisor.Domain, ctx context.Context) error {
+			return d.SetMaxMemory(ctx, 64*polyvisor.MiB)
+		}),
 	}
+}
+
+// create is Create without options.
+func create(c *polyvisor.Conn) func(context.Context, *polyvisor.Config) (*polyvisor.Domain, error) {
+	return func(ctx context.Context, config *polyvisor.Config) (*polyvisor.Domain, error) {
+		return c.Create(ctx, config)
+	}
+}
+
+// start is Start without options.
+func start(d *polyvisor.Domain) func(context.Context) error {
+	return func(ctx context.Context) error { return d.Start(ctx) }
 }
 
 // prepare connects and finds a domain in the state that m wants.
@@ -353,7 +371,7 @@ func TestDriverConfigIsReady(t *testing.T) {
 		conn, r := connect(t, nil)
 		add := conn.Define
 		if op == "create" {
-			add = conn.Create
+			add = create(conn)
 		}
 		dom, err := add(t.Context(), mine)
 		require.NoError(t, err)
@@ -363,7 +381,7 @@ func TestDriverConfigIsReady(t *testing.T) {
 		assert.NotEqual(t, uuid.Nil, got.UUID)
 		assert.Equal(t, dom.UUID(), got.UUID)
 		want := &polyvisor.Config{
-			Name: "dom", UUID: got.UUID, Memory: 256 * polyvisor.MiB, VCPUs: 1,
+			Name: "dom", UUID: got.UUID, Memory: 256 * polyvisor.MiB, MaxMemory: 256 * polyvisor.MiB, VCPUs: 1, MaxVCPUs: 1,
 			OnPoweroff: polyvisor.ActionDestroy, OnReboot: polyvisor.ActionRestart, OnCrash: polyvisor.ActionDestroy,
 		}
 		assert.Equal(t, want, got)
@@ -389,7 +407,7 @@ func TestDriverConfigFits(t *testing.T) {
 		{polyvisor.Config{Name: "a/b", Memory: 7, VCPUs: -1, OnCrash: "dance"}, []string{
 			`name: "a/b" contains a slash`, "memory: 7B is not a multiple of 4KiB", "vcpus: -1 is negative", `on_crash: "dance" is not an action`}},
 	} {
-		for _, add := range []func(context.Context, *polyvisor.Config) (*polyvisor.Domain, error){conn.Define, conn.Create} {
+		for _, add := range []func(context.Context, *polyvisor.Config) (*polyvisor.Domain, error){conn.Define, create(conn)} {
 			dom, err := add(t.Context(), &tt.config)
 			require.ErrorIs(t, err, polyvisor.ErrInvalidConfig)
 			assert.Nil(t, dom)
@@ -398,7 +416,7 @@ func TestDriverConfigFits(t *testing.T) {
 			}
 		}
 	}
-	for _, add := range []func(context.Context, *polyvisor.Config) (*polyvisor.Domain, error){conn.Define, conn.Create} {
+	for _, add := range []func(context.Context, *polyvisor.Config) (*polyvisor.Domain, error){conn.Define, create(conn)} {
 		_, err := add(t.Context(), nil)
 		require.ErrorIs(t, err, polyvisor.ErrInvalidConfig)
 	}
@@ -451,7 +469,7 @@ func TestDriverOpenFilesAreClosed(t *testing.T) {
 			if ctx == nil {
 				ctx = t.Context()
 			}
-			add := conn.Create
+			add := create(conn)
 			if tt.define {
 				add = conn.Define
 			}
@@ -570,7 +588,7 @@ func TestDestroyAbortsAHungStart(t *testing.T) {
 	require.ErrorIs(t, err, polyvisor.ErrInvalidState)
 	assert.EqualError(t, err, `rec: start "dom": invalid state: destroyed while it was starting`)
 	assert.NotErrorIs(t, err, context.Canceled, "the caller's context is not the cause")
-	assert.Equal(t, []string{"state", "start", "state"}, r.log(), "inactive after the abort: nothing to destroy")
+	assert.Equal(t, []string{"state", "info", "start", "state"}, r.log(), "inactive after the abort: nothing to destroy")
 	assert.Zero(t, conn.Slots())
 
 	r.setScript(nil)
@@ -661,7 +679,7 @@ func TestTransitionsDecide(t *testing.T) {
 				err := m.call(t.Context(), conn, dom)
 				if slices.Contains(transition.From, s) {
 					require.NoError(t, err)
-					assert.Equal(t, []string{"state", m.driver}, r.log())
+					assert.Equal(t, []string{"state", m.driver}, onlyCalls(r.log(), "state", m.driver))
 					if transition.To != polyvisor.NoState {
 						got, err := dom.State(t.Context())
 						require.NoError(t, err)

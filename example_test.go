@@ -297,7 +297,7 @@ func ExampleParseConfig() {
 func ExampleConfig_Validate() {
 	c := polyvisor.Config{VCPUs: -1, OnCrash: "ignore"}
 	fmt.Println(c.Validate())
-	// Output: invalid configuration: name: empty: every domain needs a name; vcpus: -1 is negative; on_crash: "ignore" is not an action; want "destroy" or "restart"
+	// Output: invalid configuration: name: empty: every domain needs a name; vcpus: -1 is negative; on_crash: "ignore" is not an action; want "destroy", "restart", "preserve" or "rename-restart"
 }
 
 func ExampleState_Allowed() {

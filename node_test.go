@@ -2,6 +2,10 @@ package polyvisor_test
 
 import (
 	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"strconv"
 	"testing"
 	"time"
 
@@ -31,12 +35,21 @@ func TestMaxCPUs(t *testing.T) {
 	assert.Equal(t, 16, n.MaxCPUs(), "active or not")
 }
 
+// Features lists every constant of its type, once.
 func TestFeatures(t *testing.T) {
-	seen := map[polyvisor.Feature]bool{}
-	for _, f := range polyvisor.Features() {
-		assert.Regexp(t, `^[a-z]+(-[a-z]+)*$`, f)
-		assert.False(t, seen[f], "%s twice", f)
-		seen[f] = true
-	}
-	assert.Len(t, seen, 10)
+	file, err := parser.ParseFile(token.NewFileSet(), "feature.go", nil, 0)
+	require.NoError(t, err)
+	var want []polyvisor.Feature
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if ok && len(spec.Values) == 1 {
+			word, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			require.NoError(t, err)
+			assert.Regexp(t, `^[a-z]+(-[a-z]+)*$`, word)
+			want = append(want, polyvisor.Feature(word))
+		}
+		return !ok
+	})
+	assert.NotEmpty(t, want)
+	assert.Equal(t, want, polyvisor.Features())
 }

@@ -45,6 +45,7 @@ type recorder struct {
 	given      []*polyvisor.Config // what Define and Create were given
 	filesOpen  []bool              // whether the files of given could be read in the call
 	consoles   int                 // open ones
+	saved      map[string]*recDomain
 }
 
 type recDomain struct {
@@ -63,7 +64,7 @@ func newRecorder(t testing.TB) *recorder {
 	r := &recorder{
 		name:    "rec",
 		caps:    polyvisor.Capabilities{Arch: "amd64", OSType: "hvm", Features: polyvisor.Features(), MaxVCPUs: 64, MinMemory: 1 << 20, MaxMemory: 1 << 40},
-		domains: make(map[uuid.UUID]*recDomain),
+		domains: make(map[uuid.UUID]*recDomain), saved: make(map[string]*recDomain),
 	}
 	if t != nil {
 		t.Cleanup(func() {
@@ -434,7 +435,14 @@ func (i *recInstance) Start(ctx context.Context, _ polyvisor.StartOptions) error
 }
 
 func (i *recInstance) Destroy(ctx context.Context) error {
-	return i.apply(ctx, polyvisor.OpDestroy, func() error { i.d.end(i.r, polyvisor.StopKilled); return nil })
+	return i.apply(ctx, polyvisor.OpDestroy, func() error {
+		if i.d.id == 0 { // has crashed and is inactive
+			i.d.state = polyvisor.Shutoff
+			return nil
+		}
+		i.d.end(i.r, polyvisor.StopKilled)
+		return nil
+	})
 }
 
 func (i *recInstance) Undefine(ctx context.Context) error {
@@ -488,6 +496,48 @@ func (i *recInstance) Shutdown(ctx context.Context) error {
 
 func (i *recInstance) Reboot(ctx context.Context) error {
 	return i.operate(ctx, polyvisor.OpReboot, i.become(polyvisor.Running))
+}
+
+func (i *recInstance) Save(ctx context.Context, path string) error {
+	return i.operate(ctx, polyvisor.OpSave, func() error {
+		i.r.saved[path] = i.d
+		i.d.end(i.r, polyvisor.StopKilled)
+		return nil
+	})
+}
+
+func (i *recInstance) CoreDump(ctx context.Context, _ string) error {
+	return i.operate(ctx, polyvisor.OpCoreDump, func() error { return nil })
+}
+
+func (i *recInstance) Rename(ctx context.Context, name string) error {
+	return i.operate(ctx, polyvisor.OpRename, func() error { i.d.config.Name = name; return nil })
+}
+
+func (i *recInstance) SetMaxMemory(ctx context.Context, n polyvisor.Bytes) error {
+	return i.operate(ctx, polyvisor.OpSetMaxMemory, func() error {
+		i.d.config.MaxMemory, i.d.config.Memory = n, min(n, i.d.config.Memory)
+		return nil
+	})
+}
+
+func (i *recInstance) SetMemory(ctx context.Context, n polyvisor.Bytes) error {
+	return i.change(ctx, "set memory", func() error { i.d.config.Memory = n; return nil })
+}
+
+// change runs one operation that is legal in every state.
+func (i *recInstance) change(ctx context.Context, call string, effect func() error) error {
+	leave, err := i.r.enter(ctx, call)
+	defer leave()
+	if err != nil {
+		return err
+	}
+	i.r.mu.Lock()
+	defer i.r.mu.Unlock()
+	if err := i.exists(); err != nil {
+		return err
+	}
+	return effect()
 }
 
 func (i *recInstance) OpenConsole(ctx context.Context, _ polyvisor.ConsoleOptions) (io.ReadWriteCloser, error) {

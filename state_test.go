@@ -42,7 +42,7 @@ func TestStates(t *testing.T) {
 }
 
 func TestTransitionsLeadToKnownStates(t *testing.T) {
-	assert.Len(t, polyvisor.Transitions, 8)
+	assert.Len(t, polyvisor.Transitions, 12)
 	for op, tr := range polyvisor.Transitions {
 		assert.NotEmpty(t, tr.From, op)
 		for _, s := range polyvisor.States() {
@@ -73,8 +73,8 @@ func TestStateErrorText(t *testing.T) {
 		{polyvisor.OpShutdown, polyvisor.Paused, "domain is paused, shutdown needs it running or blocked; resume it first"},
 		{polyvisor.OpShutdown, polyvisor.ShuttingDown, "domain is in shutdown, shutdown needs it running or blocked"},
 		{polyvisor.OpReboot, polyvisor.Crashed, "domain is crashed, reboot needs it running or blocked; start it first"},
-		{polyvisor.OpConsole, polyvisor.Shutoff, "domain is shutoff, console needs it running, blocked, paused or in shutdown; start it first"},
-		{polyvisor.OpDestroy, polyvisor.Shutoff, "domain is shutoff, destroy needs it running, blocked, paused or in shutdown"},
+		{polyvisor.OpConsole, polyvisor.Shutoff, "domain is shutoff, console needs it running, blocked, paused, in shutdown or crashed; start it first"},
+		{polyvisor.OpDestroy, polyvisor.Shutoff, "domain is shutoff, destroy needs it running, blocked, paused, in shutdown or crashed"},
 	} {
 		err := &polyvisor.StateError{Op: tt.op, State: tt.state, Want: polyvisor.Transitions[tt.op].From}
 		assert.EqualError(t, err, tt.want)

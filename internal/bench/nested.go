@@ -22,6 +22,7 @@ import (
 const (
 	phaseFirst  = "first"  // cold cache of unpacked kernels
 	phaseBoot   = "boot"   // timed, in turn
+	phaseSmall  = "small"  // without a kernel
 	phaseMemory = "memory" // sampled, not timed
 )
 
@@ -136,7 +137,7 @@ func makePlan(o options, t *tools, kernel string) boot.Plan {
 		if t.gokvm != "" {
 			ph.Subjects = append(ph.Subjects, g)
 		}
-		p.Phases = append(p.Phases, ph)
+		p.Phases = append(p.Phases, ph, boot.Phase{Name: phaseSmall, Rounds: o.rounds, Subjects: []boot.Subject{smallSubject()}})
 	}
 	if o.wants("memory") {
 		ph := boot.Phase{Name: phaseMemory, Rounds: 1}

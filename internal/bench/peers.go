@@ -43,17 +43,31 @@ const (
 	ours  = "polyvisor"
 	qemu  = "QEMU q35"
 	gokvm = "gokvm"
+
+	builtin = "built-in" // the guest without a kernel
 )
 
 func ourSubject(kernel string) boot.Subject {
 	return boot.Subject{
 		Name: ours,
-		Args: []string{insideBin + "/polyvisor", "run", "--rm", "--kernel", kernel, "--initrd", insideInitrd, "--cmdline", cmdline,
+		Args: []string{insideBin + "/polyvisor", "--connect", "kvm:///session", "run", "--rm", "--kernel", kernel, "--initrd", insideInitrd, "--cmdline", cmdline,
 			"--memory", fmt.Sprintf("%dMiB", guestMiB), "--vcpus", "1"},
 		Env:     []string{"XDG_CACHE_HOME=/bench/cache", "XDG_STATE_HOME=" + insideState},
 		Marker:  testguest.FirstLine,
 		Timeout: limit,
 		Regions: []uint64{guestMiB << 20},
+	}
+}
+
+// smallSubject boots the built-in guest: what is left of a boot when there is no kernel.
+func smallSubject() boot.Subject {
+	return boot.Subject{
+		Name:    builtin,
+		Args:    []string{insideBin + "/polyvisor", "--connect", "kvm:///session", "run", "--rm", "--memory", fmt.Sprintf("%dMiB", guestMiB)},
+		Env:     []string{"XDG_CACHE_HOME=/bench/cache", "XDG_STATE_HOME=" + insideState},
+		Marker:  "pv> ", // its prompt
+		Input:   "poweroff\r",
+		Timeout: limit,
 	}
 }
 

@@ -32,6 +32,7 @@ type Subject struct {
 	// that do not end by themselves.
 	Timeout time.Duration `json:"timeout"`
 	Kill    bool          `json:"kill,omitempty"`
+	Input   string        `json:"input,omitempty"` // given on standard input at the marker, which otherwise is empty
 
 	// Sample is the file name of the program whose memory is sampled every SampleEvery: the first process of this name that
 	// is there after the start. Regions are the sizes of the guest's memory regions.

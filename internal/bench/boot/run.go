@@ -59,6 +59,13 @@ func (s Subject) run(ctx context.Context) Result {
 	cmd.Env = append(os.Environ(), s.Env...)
 	cmd.Stdout, cmd.Stderr = outW, outW
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var in io.WriteCloser
+	if s.Input != "" {
+		if in, err = cmd.StdinPipe(); err != nil {
+			outW.Close()
+			return fail(err)
+		}
+	}
 	r.Start = time.Now()
 	err = cmd.Start()
 	outW.Close()
@@ -91,6 +98,9 @@ func (s Subject) run(ctx context.Context) Result {
 	select {
 	case <-w.seen:
 		limit.Reset(s.Timeout)
+		if in != nil {
+			_, _ = io.WriteString(in, s.Input) // a pipe holds it; a command that has ended is seen below
+		}
 		if s.Kill {
 			kill()
 		}
@@ -191,19 +201,21 @@ func (s Subject) startSampling(parent int) *sampling {
 	sm := &sampling{stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(sm.done)
-		pid := 0
-		for pid == 0 {
-			if pid = findProcess(s.Sample, parent); pid != 0 {
-				break
+		sm.err = fmt.Errorf("no process of the program %s was seen", s.Sample)
+		for {
+			// One that ends before it has guest memory was on the way to become another.
+			if pid := findProcess(s.Sample, parent); pid != 0 {
+				sm.series, sm.err = smaps.Watch(sm.stop, pid, s.Regions, s.SampleEvery)
+				if sm.series.Samples > 0 {
+					return
+				}
 			}
 			select {
 			case <-sm.stop:
-				sm.err = fmt.Errorf("no process of the program %s was seen", s.Sample)
 				return
 			case <-time.After(2 * time.Millisecond):
 			}
 		}
-		sm.series, sm.err = smaps.Watch(sm.stop, pid, s.Regions, s.SampleEvery)
 	}()
 	return sm
 }

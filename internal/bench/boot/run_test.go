@@ -86,6 +86,14 @@ func TestKillAtMarker(t *testing.T) {
 	assert.Less(t, r.End, 20*time.Second)
 }
 
+func TestInputComesAtTheMarker(t *testing.T) {
+	s := sh("a", "echo HERE; read word; test $word = go")
+	s.Input = "go\n"
+	assert.Empty(t, one(t, s).Error)
+	s.Input = "stay\n"
+	assert.Contains(t, one(t, s).Error, "exit status 1")
+}
+
 func TestContextEnds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()

@@ -8,9 +8,11 @@ package smaps
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -47,7 +49,17 @@ type Process struct {
 	RAM        Usage            `json:"ram"`         // of the guest's RAM
 	RAMRegions int              `json:"ram_regions"` // mappings taken for it
 	Kinds      map[string]Usage `json:"kinds"`       // Usage by kind of mapping
+	Largest    []Mapping        `json:"largest"`     // the anonymous ones that hold most, at most maxLargest
 }
+
+// Mapping is one mapping.
+type Mapping struct {
+	Addr string `json:"addr"`
+	Size uint64 `json:"size"`
+	Usage
+}
+
+const maxLargest = 6
 
 // ErrFormat says that something is no smaps file.
 var ErrFormat = errors.New("not in the format of /proc/PID/smaps")
@@ -84,6 +96,9 @@ func Read(r io.Reader, regions []uint64) (Process, error) {
 		k := p.Kinds[m.kind()]
 		k.add(u)
 		p.Kinds[m.kind()] = k
+		if m.anonymous() && u.RSS > 0 {
+			p.Largest = append(p.Largest, Mapping{fmt.Sprintf("%#x", m.start), m.size(), u})
+		}
 	}
 	for s.Scan() {
 		line := s.Text()
@@ -114,6 +129,8 @@ func Read(r io.Reader, regions []uint64) (Process, error) {
 		return Process{}, err
 	}
 	end()
+	slices.SortStableFunc(p.Largest, func(a, b Mapping) int { return cmp.Compare(b.RSS, a.RSS) })
+	p.Largest = p.Largest[:min(len(p.Largest), maxLargest)]
 	return p, nil
 }
 

@@ -57,6 +57,8 @@ func TestRead(t *testing.T) {
 	assert.EqualValues(t, 600<<10, p.Kinds["code"].Total())
 	assert.EqualValues(t, 200<<10, p.Kinds["anon: Go: heap"].Total())
 	assert.EqualValues(t, 12<<10, p.Kinds["kvm run pages"].Total())
+	require.Len(t, p.Largest, 1)
+	assert.EqualValues(t, 4<<20, p.Largest[0].Size)
 	var sum Usage
 	for _, u := range p.Kinds {
 		sum.add(u)

@@ -181,18 +181,30 @@ func measure(ctx context.Context, m *vmm.Machine, ref *reference, n int, slice t
 	return pairs, nil
 }
 
+// The runtime itself allocates now and then, so the best of several windows counts: what every exit allocates is in each.
+const (
+	allocWindows = 5
+	allocWindow  = 400 * time.Millisecond
+)
+
 // allocations counts what the process allocates while nothing but the guest's exits happens.
 func allocations(ctx context.Context, m *vmm.Machine) (Alloc, error) {
 	if _, _, err := watch(ctx, m, 100*time.Millisecond); err != nil { // until all is set up
 		return Alloc{}, err
 	}
-	timer := time.NewTimer(time.Second)
-	defer timer.Stop()
-	from := look(m)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	<-timer.C
-	runtime.ReadMemStats(&after)
-	to := look(m)
-	return Alloc{to.exits - from.exits, after.TotalAlloc - before.TotalAlloc, after.Mallocs - before.Mallocs}, nil
+	var least Alloc
+	for i := range allocWindows {
+		timer := time.NewTimer(allocWindow)
+		from := look(m)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		<-timer.C
+		runtime.ReadMemStats(&after)
+		to := look(m)
+		a := Alloc{to.exits - from.exits, after.TotalAlloc - before.TotalAlloc, after.Mallocs - before.Mallocs}
+		if i == 0 || a.Bytes < least.Bytes {
+			least = a
+		}
+	}
+	return least, nil
 }

@@ -21,7 +21,7 @@
 //	0x00500            GDT (caller)
 //	0x06000 - 0x06fff  hvm_start_info, its module list and memory map (PVH)
 //	0x07000 - 0x07fff  boot_params, the "zero page"
-//	0x09000 - 0x0bfff  initial page tables (caller)
+//	0x09000 - 0x0efff  initial page tables (caller)
 //	0x20000 - 0x9fbff  kernel command line
 //	0x9fc00 - 0xfffff  reported as reserved; ACPI tables from 0xe0000 (caller)
 //
