@@ -63,12 +63,12 @@ func CPUUsable(maps []byte, maplen, vcpu, cpu int) bool {
 // ParseCPUSet reads libvirt's notation: numbers and ranges with commas, and
 // numbers with '^' that are taken out again, as in "0-3,^2,8".
 func ParseCPUSet(text string) (CPUSet, error) {
-	var s CPUSet
+	var m []byte
 	bad := func(part, why string) (CPUSet, error) {
-		return CPUSet{}, fmt.Errorf("%w: CPU set %q: %q %s; write it as 0-3,^2,8", ErrInvalidConfig, text, part, why)
+		return CPUSet{}, fmt.Errorf("%w: CPU set %.80q: %.40q %s; write it as 0-3,^2,8", ErrInvalidConfig, text, part, why)
 	}
 	if strings.TrimSpace(text) == "" {
-		return s, nil
+		return CPUSet{}, nil
 	}
 	for part := range strings.SplitSeq(text, ",") {
 		part = strings.TrimSpace(part)
@@ -84,18 +84,37 @@ func ParseCPUSet(text string) (CPUSet, error) {
 				return bad(part, "is not a range")
 			}
 		}
-		if remove && isRange {
+		switch {
+		case remove && isRange:
 			return bad(part, "takes a range out; only single CPUs can be")
-		}
-		for c := int(a); c <= int(b); c++ {
-			if remove {
-				s.Unuse(c)
-			} else {
-				s.Use(c)
-			}
+		case !remove:
+			m = useRange(m, int(a), int(b))
+		case int(a)/8 < len(m):
+			m[a/8] &^= 1 << (a % 8)
 		}
 	}
-	return s, nil
+	return CPUSetFromMap(m)
+}
+
+var allCPUs = strings.Repeat("\xff", CPUMapLen(MaxCPU+1))
+
+// useRange adds CPUs to a map, in one piece where it can: the text may be
+// hostile.
+func useRange(m []byte, first, last int) []byte {
+	if n := last/8 + 1 - len(m); n > 0 {
+		m = append(m, make([]byte, n)...)
+	}
+	c := first
+	for ; c <= last && c%8 != 0; c++ {
+		m[c/8] |= 1 << (c % 8)
+	}
+	if whole := (last + 1 - c) / 8; whole > 0 {
+		c += 8 * copy(m[c/8:c/8+whole], allCPUs)
+	}
+	for ; c <= last; c++ {
+		m[c/8] |= 1 << (c % 8)
+	}
+	return m
 }
 
 // Use adds a CPU (VIR_USE_CPU). It panics if cpu is outside 0 to MaxCPU.

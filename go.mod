@@ -12,6 +12,7 @@ require (
 	github.com/pierrec/lz4/v4 v4.1.33
 	github.com/stretchr/testify v1.12.1
 	github.com/ulikunitz/xz v0.5.17
+	libvirt.org/go/libvirtxml v1.11010.0
 )
 
 require go.yaml.in/yaml/v3 v3.0.5 // indirect
