@@ -63,6 +63,10 @@ func (i *instance) Destroy(ctx context.Context) error {
 	token := ""
 	for {
 		run, err := i.d.store.ActiveByUUID(i.uuid)
+		if errors.Is(err, store.ErrNotFound) && token == "" {
+			// What crashed and is inactive is shut off from now on.
+			return ended(ctx, classify(i.d.store.ClearStop(ctx, i.uuid)))
+		}
 		if errors.Is(err, store.ErrNotFound) || err == nil && token != "" && run.Token != token {
 			return nil // it has stopped; another run is another domain's life
 		}

@@ -23,6 +23,7 @@ var classes = []struct{ cause, class error }{
 	{store.ErrNotFound, polyvisor.ErrNotFound},
 	{store.ErrExists, polyvisor.ErrExists},
 	{store.ErrActive, polyvisor.ErrInvalidState},
+	{store.ErrStarting, polyvisor.ErrBusy},
 	{store.ErrInvalidName, polyvisor.ErrInvalidConfig},
 	{store.ErrUnsafeDir, polyvisor.ErrPermission},
 	{kvmapi.ErrNoDevice, polyvisor.ErrNoResource},
@@ -71,6 +72,7 @@ var codes = map[vmmproc.Code]error{
 	vmmproc.CodeTakenOver:       polyvisor.ErrBusy,
 	vmmproc.CodePermission:      polyvisor.ErrPermission,
 	vmmproc.CodeNotFound:        polyvisor.ErrNotFound,
+	vmmproc.CodeExists:          polyvisor.ErrExists,
 	vmmproc.CodeNoResource:      polyvisor.ErrNoResource,
 	vmmproc.CodeProtocol:        polyvisor.ErrConnLost,
 }

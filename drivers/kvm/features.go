@@ -6,8 +6,38 @@ import "github.com/polyvisor/polyvisor"
 var features = []polyvisor.Feature{
 	polyvisor.FeatureSuspend, polyvisor.FeatureShutdown, polyvisor.FeatureReboot, polyvisor.FeatureConsole,
 	polyvisor.FeatureTransient, polyvisor.FeatureLinuxBoot, polyvisor.FeatureBuiltinGuest, polyvisor.FeatureOpenFiles,
-	polyvisor.FeatureConsoleLog, polyvisor.FeatureLifecyclePolicy,
+	polyvisor.FeatureConsoleLog, polyvisor.FeatureLifecyclePolicy, polyvisor.FeatureCoreDump, polyvisor.FeatureMemory,
+	polyvisor.FeatureMaxMemory, polyvisor.FeatureVCPUs, polyvisor.FeatureVCPUInfo, polyvisor.FeatureVCPUPin,
+	polyvisor.FeatureLabels, polyvisor.FeatureAutostart, polyvisor.FeatureRename, polyvisor.FeatureStats,
+	polyvisor.FeatureEvents,
 }
 
-// reasons says why it cannot do the rest.
-var reasons = map[polyvisor.Feature]string{}
+const (
+	noPCI     = "the engine has no PCI bus and thus no virtio devices"
+	noHotplug = "the engine does not announce new processors to a running guest (no ACPI processor hot-plug)"
+)
+
+// reasons says why it cannot do the rest, as facts about this version.
+var reasons = map[polyvisor.Feature]string{
+	polyvisor.FeaturePreserve:       "a VM process ends with its guest and keeps nothing of it",
+	polyvisor.FeatureRenameRestart:  "a VM process ends with its guest and keeps nothing of it",
+	polyvisor.FeatureSave:           "the engine cannot write the state of its devices and of the interrupt controllers to a file",
+	polyvisor.FeatureVCPUConfig:     "a weight needs a cgroup for each vCPU's thread, and the driver makes no cgroups",
+	polyvisor.FeatureDevices:        noPCI,
+	polyvisor.FeatureXML:            "this driver reads and writes JSON only",
+	polyvisor.FeatureConsoleFiles:   "the console goes to a log file and to whoever opens it, not to files of the caller",
+	polyvisor.FeatureHypervisorLog:  "the VM process writes to vmm.log in the domain's state directory and nowhere else",
+	polyvisor.FeatureInstanceID:     "an instance ID identifies a protected guest, and the engine runs none",
+	polyvisor.FeatureFirmware:       "the engine boots kernels directly and has neither flash memory nor disks for a firmware",
+	polyvisor.FeatureMemoryBacking:  "guest memory is anonymous memory of the VM process",
+	polyvisor.FeatureBalloon:        noPCI,
+	polyvisor.FeatureMaxVCPUs:       noHotplug,
+	polyvisor.FeatureTopology:       "a guest sees one socket with a core for each vCPU",
+	polyvisor.FeatureDisks:          noPCI,
+	polyvisor.FeatureNICs:           noPCI,
+	polyvisor.FeatureShares:         noPCI,
+	polyvisor.FeatureRNG:            noPCI,
+	polyvisor.FeatureVsock:          noPCI,
+	polyvisor.FeatureProtected:      "the engine uses neither AMD SEV nor Intel TDX",
+	polyvisor.FeatureHypervisorAuth: "it authenticates a protected guest, and the engine runs none",
+}

@@ -385,3 +385,21 @@ func goroutinesWith(text string) int {
 }
 
 func itoa(i int) string { return strconv.Itoa(i) }
+
+// victimID gives the ID of the domain whose VM process it is.
+func victimID(t testing.TB, p place, pid int) int {
+	t.Helper()
+	files, err := filepath.Glob(p.dir + "/run/*/run.json")
+	require.NoError(t, err)
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		require.NoError(t, err)
+		var r struct{ PID, ID int }
+		require.NoError(t, json.Unmarshal(b, &r))
+		if r.PID == pid {
+			return r.ID
+		}
+	}
+	require.Fail(t, "no run of that process")
+	return 0
+}

@@ -24,6 +24,8 @@ type instance struct {
 	d    *driver
 	name string
 	uuid store.UUID
+	// renamed is the name that Rename has given, if it has.
+	renamed atomic.Pointer[string]
 	// end is nil as long as the domain has a definition, which remembers how the
 	// last run ended.
 	end atomic.Pointer[watcher]
@@ -40,8 +42,14 @@ func (d *driver) activeInstance(a store.Active) *instance {
 	return i
 }
 
-func (i *instance) Name() string    { return i.name }
 func (i *instance) UUID() uuid.UUID { return uuid.UUID(i.uuid) }
+
+func (i *instance) Name() string {
+	if name := i.renamed.Load(); name != nil {
+		return *name
+	}
+	return i.name
+}
 
 // view is a domain at one moment.
 type view struct {
@@ -113,7 +121,7 @@ func (i *instance) lookOnce(ctx, patience context.Context) (view, error) {
 		return view{}, err
 	}
 	if v.def == nil {
-		return view{}, fmt.Errorf("domain %q is gone: %w", i.name, polyvisor.ErrNotFound)
+		return view{}, fmt.Errorf("domain %q is gone: %w", i.Name(), polyvisor.ErrNotFound)
 	}
 	return v, i.lookInactive(&v)
 }
@@ -143,6 +151,9 @@ func (i *instance) lookInactive(v *view) error {
 	case err == nil:
 		stop := stopOf(rec)
 		v.stop, v.state = &stop, stop.Reason.State()
+		if rec.Cleared {
+			v.state = polyvisor.Shutoff
+		}
 		return nil
 	case !errors.Is(err, store.ErrNotFound):
 		return err
@@ -181,20 +192,22 @@ func (i *instance) Info(ctx context.Context) (polyvisor.Info, error) {
 	if err != nil {
 		return polyvisor.Info{}, err
 	}
+	return v.info()
+}
+
+func (v *view) info() (polyvisor.Info, error) {
 	info := polyvisor.Info{State: v.state, ID: -1, Persistent: v.def != nil, LastStop: v.stop}
 	if v.run != nil {
 		info.ID = v.run.ID
-	}
-	if s := v.status; s != nil {
-		info.Memory, info.MaxMemory = polyvisor.Bytes(s.Memory), polyvisor.Bytes(s.MaxMemory)
-		info.VCPUs, info.CPUTime = s.VCPUs, s.CPUTime
-		return info, nil
 	}
 	c, err := v.config()
 	if err != nil {
 		return info, err
 	}
-	info.Memory, info.MaxMemory, info.VCPUs = c.Memory, c.Memory, c.VCPUs
+	info.Memory, info.MaxMemory, info.VCPUs = c.Memory, max(c.MaxMemory, c.Memory), c.VCPUs
+	if s := v.status; s != nil {
+		info.Memory, info.VCPUs, info.CPUTime = polyvisor.Bytes(s.Memory), s.VCPUs, s.CPUTime
+	}
 	return info, nil
 }
 

@@ -120,3 +120,18 @@ func readWord(root fs.FS, name string) string {
 	}
 	return strings.TrimSpace(string(b))
 }
+
+// checkCPUs says whether the host has one of the CPUs online on which a virtual
+// CPU is to run. A host that does not tell is not asked.
+func checkCPUs(root fs.FS, vcpu int, cpus polyvisor.CPUSet) error {
+	online, err := polyvisor.ParseCPUSet(readWord(root, "sys/devices/system/cpu/online"))
+	if err != nil || online.IsZero() {
+		return nil
+	}
+	for c := range cpus.All() {
+		if online.Has(c) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: vCPU %d: the host has none of the CPUs %s, only %s", polyvisor.ErrInvalidConfig, vcpu, cpus, online)
+}

@@ -123,6 +123,7 @@ func (d *driver) launch(ctx context.Context, c *polyvisor.Config, o polyvisor.St
 		return nil, errors.Join(err, run.Abort())
 	}
 	policy := vmmproc.Config{
+		Pins:       pins(c),
 		OnPoweroff: vmmproc.Action(c.OnPoweroff), OnReboot: vmmproc.Action(c.OnReboot), OnCrash: vmmproc.Action(c.OnCrash),
 		ConsoleLog: c.Console.Log, StartPaused: o.Paused,
 	}

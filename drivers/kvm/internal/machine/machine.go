@@ -106,7 +106,23 @@ func (a *machine) Info() vmmproc.Info {
 	}
 	return vmmproc.Info{
 		State: state, VCPUs: i.VCPUs, Memory: i.Memory, MaxMemory: i.Memory, CPUTime: i.CPUTime, Exits: i.Exits,
+		VCPUTime: i.VCPUTime, Accesses: i.Accesses,
 	}
+}
+
+func (a *machine) VCPUs() []vmmproc.VCPU {
+	threads := a.m.Threads()
+	list := make([]vmmproc.VCPU, len(threads))
+	for i, t := range threads {
+		list[i] = vmmproc.VCPU{Running: t.Running, CPU: t.CPU, Time: t.Time, Affinity: t.Affinity}
+	}
+	return list
+}
+
+func (a *machine) Pin(number int, cpus []byte) error { return coded(a.m.Pin(number, cpus)) }
+
+func (a *machine) CoreDump(ctx context.Context, f *os.File) error {
+	return coded(a.m.CoreDump(ctx, f))
 }
 
 func (a *machine) Input(ctx context.Context, p []byte) (int, error) {

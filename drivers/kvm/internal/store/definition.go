@@ -82,33 +82,14 @@ func (s *Store) Define(ctx context.Context, d Definition) error {
 		os.RemoveAll(tmp)
 		return fmt.Errorf("define %q: %w", d.Name, err)
 	}
+	s.announce(Event{Type: EventDefined, Name: d.Name, UUID: d.UUID})
 	return nil
 }
 
 // Redefine replaces the definition of the domain with d's UUID, whose name may
 // change if no other domain has the new one.
 func (s *Store) Redefine(ctx context.Context, d Definition) error {
-	if err := d.validate(); err != nil {
-		return err
-	}
-	lk, err := s.lockStore(ctx)
-	if err != nil {
-		return err
-	}
-	defer lk.Unlock()
-	dir := s.DomainDir(d.UUID)
-	if _, err := os.Lstat(filepath.Join(dir, definitionFile)); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("redefine %s: %w", d.UUID, ErrNotFound)
-	} else if err != nil {
-		return fmt.Errorf("redefine %q: %w", d.Name, err)
-	}
-	if err := s.checkUnique(d.Name, d.UUID, true); err != nil {
-		return err
-	}
-	if err := s.writeDefinition(dir, d); err != nil {
-		return fmt.Errorf("redefine %q: %w", d.Name, err)
-	}
-	return nil
+	return s.Amend(ctx, d, EventDefined)
 }
 
 func (s *Store) writeDefinition(dir string, d Definition) error {
@@ -133,9 +114,11 @@ func (s *Store) Undefine(ctx context.Context, u UUID) error {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("undefine %s: %w", u, ErrNotFound)
 	}
+	old, _ := s.Definition(u) // a damaged one has no name to tell
 	if err := removeTree(dir); err != nil {
 		return fmt.Errorf("undefine %s: %w", u, err)
 	}
+	s.announce(Event{Type: EventUndefined, Name: old.Name, UUID: u})
 	if err := syncDir(s.domainsDir()); err != nil {
 		return fmt.Errorf("undefine %s: %w", u, err)
 	}

@@ -10,6 +10,7 @@ var (
 	ErrNotFound    = errors.New("no such domain")
 	ErrExists      = errors.New("domain already exists")
 	ErrActive      = errors.New("domain is active")
+	ErrStarting    = errors.New("domain is being started")
 	ErrInvalidName = errors.New("invalid domain name")
 	ErrCorrupt     = errors.New("damaged file")
 	ErrFormat      = errors.New("file written by a newer version")

@@ -144,14 +144,19 @@ func (s *Store) bury(u UUID) (bool, error) {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if rec, own := s.autopsy(u); !own {
+	rec, own := s.autopsy(u)
+	if !own {
 		rec.Time = time.Now().UTC()
 		if err := writeStop(s.DomainDir(u), rec); err != nil {
 			return false, err // keep the evidence for the next reaper
 		}
 	}
+	a, _ := readRun(dir)
 	if err := removeTree(dir); err != nil {
 		return false, fmt.Errorf("remove the run directory of dead domain %s: %w", u, err)
+	}
+	if a.Started { // else nobody has heard of it
+		s.announce(Event{Type: EventStopped, Time: rec.Time, Name: a.Name, UUID: u, Run: a.Token, Stop: &rec})
 	}
 	return true, nil
 }

@@ -255,6 +255,8 @@ func (r *Run) Finish(rec StopRecord) error {
 	}
 	err := writeStop(r.stateDir, rec)
 	err = errors.Join(err, removeTree(r.Dir))
+	// The domain is inactive now; the next run begins when the life lock is free.
+	err = errors.Join(err, r.announce(Event{Type: EventStopped, Time: rec.Time, Stop: &rec}))
 	r.Release()
 	return err
 }

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,6 +31,9 @@ type StopRecord struct {
 	Detail string            `json:"detail,omitempty"`
 	Time   time.Time         `json:"time"`
 	Exits  map[string]uint64 `json:"exits,omitempty"` // exits of the vCPUs by kind
+	// Cleared says that a crash has been taken note of: the domain counts as shut
+	// off.
+	Cleared bool `json:"cleared,omitempty"`
 }
 
 // StopRecord gives the record of the last stop of a persistent domain, or
@@ -77,5 +81,30 @@ func (s *Store) RecordStop(u UUID, r StopRecord) error {
 	if alive, err := s.Alive(u); err != nil || alive {
 		return errors.Join(err, fmt.Errorf("record the stop of %s: %w", u, ErrActive))
 	}
+	return writeStop(s.DomainDir(u), r)
+}
+
+// ClearStop marks the record of the last stop as taken note of. A domain that
+// never ran or is active is left as it is.
+func (s *Store) ClearStop(ctx context.Context, u UUID) error {
+	lk, err := s.lockStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer lk.Unlock()
+	if alive, err := s.Alive(u); err != nil || alive {
+		return err
+	}
+	if _, err := s.bury(u); err != nil {
+		return err
+	}
+	r, err := s.StopRecord(u)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r.Cleared = true
 	return writeStop(s.DomainDir(u), r)
 }

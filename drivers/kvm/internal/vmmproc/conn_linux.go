@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/store"
 )
 
 // serverConn is one control connection. Its goroutine reads requests; those that
@@ -94,7 +96,10 @@ func (c *serverConn) handle(req request) bool {
 		s.comeBack = req.Op == opReboot
 		s.mu.Unlock()
 		return c.reply(req.ID, struct{}{}, m.PowerButton())
-	case opSuspend, opResume, opReset:
+	case opVCPUs:
+		list, err := s.vcpus(m)
+		return c.reply(req.ID, list, err)
+	case opSuspend, opResume, opReset, opPin, opCoreDump:
 		return c.callSlow(req)
 	case opDestroy, opWait:
 		return c.addWait(req)
@@ -146,7 +151,7 @@ func (c *serverConn) callSlow(req request) bool {
 	}
 	go func() {
 		defer c.work.Done()
-		err := c.s.operate(ctx, req.Op)
+		err := c.s.operate(ctx, req)
 		c.mu.Lock()
 		delete(c.calls, req.ID)
 		c.mu.Unlock()
@@ -157,7 +162,7 @@ func (c *serverConn) callSlow(req request) bool {
 }
 
 // operate does one of the operations of which there is one at a time.
-func (s *Server) operate(ctx context.Context, op string) error {
+func (s *Server) operate(ctx context.Context, req request) error {
 	select {
 	case s.slow <- struct{}{}:
 		defer func() { <-s.slow }()
@@ -169,14 +174,26 @@ func (s *Server) operate(ctx context.Context, op string) error {
 		return ErrGone
 	}
 	var err error
-	switch op {
+	switch req.Op {
 	case opSuspend:
 		if err = m.Suspend(ctx); err == nil {
 			s.paused = true
+			s.announce(store.EventSuspended)
 		}
 	case opResume:
 		if err = m.Resume(ctx); err == nil {
 			s.paused = false
+			s.announce(store.EventResumed)
+		}
+	case opPin:
+		var a pinArgs
+		if err = decodeArgs(req, &a); err == nil {
+			err = s.pin(m, a)
+		}
+	case opCoreDump:
+		var a coreDumpArgs
+		if err = decodeArgs(req, &a); err == nil {
+			err = dumpCore(ctx, m, a.Path)
 		}
 	case opReset:
 		s.mu.Lock()

@@ -23,6 +23,7 @@ const (
 	CodeCanceled        Code = "canceled"
 	CodePermission      Code = "permission"
 	CodeNotFound        Code = "not-found"
+	CodeExists          Code = "exists"
 	CodeNoResource      Code = "no-resource" // memory, disk space, descriptors
 	CodeGone            Code = "gone"        // the VM process has ended
 	CodeNotReady        Code = "not-ready"   // the VM process does not listen yet
@@ -100,7 +101,9 @@ func toError(err error) *Error {
 		code = CodePermission
 	case errors.Is(err, fs.ErrNotExist):
 		code = CodeNotFound
-	case errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT),
+	case errors.Is(err, fs.ErrExist):
+		code = CodeExists
+	case errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG),
 		errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EAGAIN):
 		code = CodeNoResource
 	case errors.Is(err, errors.ErrUnsupported):

@@ -134,6 +134,10 @@ type Config struct {
 	// instruction.
 	StartPaused bool `json:"start_paused,omitempty"`
 
+	// Pins bind virtual CPUs, by their numbers, to host CPUs, given as maps; see
+	// Scheduler.
+	Pins map[int][]byte `json:"pins,omitempty"`
+
 	OnPoweroff Action `json:"on_poweroff,omitempty"`
 	OnReboot   Action `json:"on_reboot,omitempty"`
 	OnCrash    Action `json:"on_crash,omitempty"`

@@ -40,6 +40,9 @@ const (
 	opCancel   = "cancel"
 	opConsole  = "console"
 	opDetached = "console-ended"
+	opVCPUs    = "vcpus"
+	opPin      = "pin"
+	opCoreDump = "core-dump"
 )
 
 // request is a line from a client.

@@ -45,9 +45,10 @@ type Server struct {
 
 	killed context.Context // ends when the run is to be destroyed
 	kill   context.CancelFunc
-	done   chan struct{} // closed when the run has ended and all is taken down
-	slow   chan struct{} // holds one: Suspend, Resume, Reset or a rebuild is under way
-	paused bool          // what Suspend and Resume left; guarded by slow
+	done   chan struct{}  // closed when the run has ended and all is taken down
+	slow   chan struct{}  // holds one: Suspend, Resume, Reset or a rebuild is under way
+	paused bool           // what Suspend and Resume left; guarded by slow
+	pins   map[int][]byte // in place of those of cfg; guarded by slow
 
 	mu       sync.Mutex // guards the following
 	m        Machine
@@ -57,6 +58,7 @@ type Server struct {
 	reboots  int
 	cpuTime  time.Duration // of machines that were replaced
 	exits    map[string]uint64
+	vcpuTime []time.Duration
 	conns    map[*serverConn]struct{}
 	stop     *Stop // set when the run has ended
 
@@ -115,6 +117,9 @@ func (s *Server) start(ctx context.Context, commit func() error) error {
 		err = commit()
 	}
 	if err == nil {
+		err = s.pinAll(m)
+	}
+	if err == nil {
 		err = s.startMachine(m)
 	}
 	if err == nil {
@@ -126,6 +131,7 @@ func (s *Server) start(ctx context.Context, commit func() error) error {
 		return errors.Join(err, m.Close())
 	}
 	s.m = m
+	s.announce(store.EventStarted)
 	return nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/store"
 )
 
 const (
@@ -137,7 +139,11 @@ func (s *Server) rebuild(old Machine, delay time.Duration) (Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.Start(); err != nil {
+	err = s.pinAll(m)
+	if err == nil {
+		err = m.Start()
+	}
+	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	if s.paused {
@@ -151,6 +157,7 @@ func (s *Server) rebuild(old Machine, delay time.Duration) (Machine, error) {
 	close(s.changed)
 	s.changed = make(chan struct{})
 	s.mu.Unlock()
+	s.announce(store.EventRebooted)
 	return m, nil
 }
 
@@ -160,6 +167,7 @@ func (s *Server) addExits(m Machine) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cpuTime += info.CPUTime
+	s.addVCPUTime(info.VCPUTime)
 	for k, n := range info.Exits {
 		if s.exits == nil {
 			s.exits = map[string]uint64{}
