@@ -3,7 +3,6 @@ package fake
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -32,7 +31,7 @@ func (c *driver) Capabilities() polyvisor.Capabilities {
 	c.h.mu.Lock()
 	defer c.h.unlock()
 	return polyvisor.Capabilities{
-		Arch: "amd64", OSType: "hvm", Features: features(),
+		Arch: "amd64", OSType: "hvm", Features: polyvisor.Features(),
 		MaxVCPUs: maxVCPUs, MinMemory: minMemory, MaxMemory: min(maxMemory, uint64(c.h.node.Memory)),
 	}
 }
@@ -206,11 +205,4 @@ func orNil(inst polyvisor.Instance, err error) (polyvisor.Instance, error) {
 		return nil, err
 	}
 	return inst, nil
-}
-
-// missing are the features that are not declared.
-var missing = []polyvisor.Feature{polyvisor.FeatureXML}
-
-func features() []polyvisor.Feature {
-	return slices.DeleteFunc(polyvisor.Features(), func(f polyvisor.Feature) bool { return slices.Contains(missing, f) })
 }
