@@ -39,8 +39,6 @@ var rules = []rule{
 	{pkg: "drivers/kvm/vmmain", allow: []string{internals + "machine", internals + "vmmproc", internals + "vmm"},
 		reason: "the entry of the VM process; it must not link the root"},
 
-	{pkg: "drivers/fake", allow: []string{".", "domainxml", "github.com/google/uuid"}, reason: "as kvm; in memory, so without anything of the system's own"},
-
 	{pkg: internals + "kvmapi", allow: []string{unix}, reason: "the only place with ioctls"},
 	{pkg: internals + "guestmem", allow: []string{unix}, reason: "mmap; the only other place with unsafe"},
 	{pkg: internals + "bus", pure: true, reason: "address decoding is tested without a machine"},
