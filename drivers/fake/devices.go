@@ -148,19 +148,30 @@ func (r *run) imageOf(target string) (*image, int) {
 	return nil, -1
 }
 
-func deviceExists(dev polyvisor.Device) error {
-	return fmt.Errorf("%w: the domain has a device %s", polyvisor.ErrExists, dev.DeviceID())
-}
-
 func noDevice(dev polyvisor.Device) error {
 	return fmt.Errorf("%w: the domain has no such device %s", polyvisor.ErrNotFound, dev.DeviceID())
 }
 
-func attach(c *polyvisor.Config, dev polyvisor.Device) error {
-	for _, o := range c.Devices() {
-		if o.DeviceID() == dev.DeviceID() {
-			return deviceExists(dev)
+// find gives the place of the device of that kind and name, -1 if there is none.
+func find(c *polyvisor.Config, dev polyvisor.Device) int {
+	switch dev := dev.(type) {
+	case *polyvisor.Disk:
+		return slices.IndexFunc(c.Disks, func(o polyvisor.Disk) bool { return o.Target == dev.Target })
+	case *polyvisor.NIC:
+		return slices.IndexFunc(c.NICs, func(o polyvisor.NIC) bool { return o.MAC == dev.MAC })
+	case *polyvisor.Share:
+		return slices.IndexFunc(c.Shares, func(o polyvisor.Share) bool { return o.Tag == dev.Tag })
+	case *polyvisor.RNG:
+		if c.RNG != nil {
+			return 0
 		}
+	}
+	return -1
+}
+
+func attach(c *polyvisor.Config, dev polyvisor.Device) error {
+	if find(c, dev) >= 0 {
+		return fmt.Errorf("%w: the domain has a device %s", polyvisor.ErrExists, dev.DeviceID())
 	}
 	switch dev := dev.(type) {
 	case *polyvisor.Disk:
@@ -175,67 +186,38 @@ func attach(c *polyvisor.Config, dev polyvisor.Device) error {
 	return nil
 }
 
-// place finds the device of that kind and name.
-func place[D any](list []D, id func(*D) string, want string) int {
-	for i := range list {
-		if id(&list[i]) == want {
-			return i
-		}
-	}
-	return -1
-}
-
 func detach(c *polyvisor.Config, dev polyvisor.Device) error {
-	at := 0
-	switch dev := dev.(type) {
-	case *polyvisor.Disk:
-		if at = place(c.Disks, (*polyvisor.Disk).DeviceID, dev.Target); at >= 0 {
-			c.Disks = slices.Delete(c.Disks, at, at+1)
-		}
-	case *polyvisor.NIC:
-		if at = place(c.NICs, (*polyvisor.NIC).DeviceID, dev.DeviceID()); at >= 0 {
-			c.NICs = slices.Delete(c.NICs, at, at+1)
-		}
-	case *polyvisor.Share:
-		if at = place(c.Shares, (*polyvisor.Share).DeviceID, dev.Tag); at >= 0 {
-			c.Shares = slices.Delete(c.Shares, at, at+1)
-		}
-	case *polyvisor.RNG:
-		if c.RNG == nil {
-			at = -1
-		}
-		c.RNG = nil
-	}
+	at := find(c, dev)
 	if at < 0 {
 		return noDevice(dev)
+	}
+	switch dev.(type) {
+	case *polyvisor.Disk:
+		c.Disks = slices.Delete(c.Disks, at, at+1)
+	case *polyvisor.NIC:
+		c.NICs = slices.Delete(c.NICs, at, at+1)
+	case *polyvisor.Share:
+		c.Shares = slices.Delete(c.Shares, at, at+1)
+	case *polyvisor.RNG:
+		c.RNG = nil
 	}
 	return nil
 }
 
 func update(c *polyvisor.Config, dev polyvisor.Device) error {
-	at := 0
-	switch dev := dev.(type) {
-	case *polyvisor.Disk:
-		if at = place(c.Disks, (*polyvisor.Disk).DeviceID, dev.Target); at >= 0 {
-			c.Disks[at] = *dev
-		}
-	case *polyvisor.NIC:
-		if at = place(c.NICs, (*polyvisor.NIC).DeviceID, dev.DeviceID()); at >= 0 {
-			c.NICs[at] = *dev
-		}
-	case *polyvisor.Share:
-		if at = place(c.Shares, (*polyvisor.Share).DeviceID, dev.Tag); at >= 0 {
-			c.Shares[at] = *dev
-		}
-	case *polyvisor.RNG:
-		if c.RNG == nil {
-			at = -1
-		} else {
-			c.RNG = dev
-		}
-	}
+	at := find(c, dev)
 	if at < 0 {
 		return noDevice(dev)
+	}
+	switch dev := dev.(type) {
+	case *polyvisor.Disk:
+		c.Disks[at] = *dev
+	case *polyvisor.NIC:
+		c.NICs[at] = *dev
+	case *polyvisor.Share:
+		c.Shares[at] = *dev
+	case *polyvisor.RNG:
+		c.RNG = dev
 	}
 	return nil
 }

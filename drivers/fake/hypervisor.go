@@ -1,6 +1,7 @@
 package fake
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -72,6 +73,38 @@ func New(o Options) *Hypervisor { return newHypervisor("private", o) }
 // Conn opens a connection to the hypervisor, which the caller closes.
 func (h *Hypervisor) Conn(opts ...polyvisor.Option) *polyvisor.Conn {
 	return polyvisor.NewConn(h.connect(), &polyvisor.URI{Scheme: "fake", Path: "/" + h.name}, opts...)
+}
+
+// Registry gives a registry in which every fake URI leads to this hypervisor,
+// for programs that open their connections by URI; see polyvisor.WithRegistry.
+// The faults and latencies of the URI count.
+func (h *Hypervisor) Registry() *polyvisor.Registry {
+	r := new(polyvisor.Registry)
+	r.Register("fake", polyvisor.Registration{Params: params, Open: func(ctx context.Context, u *polyvisor.URI, o polyvisor.OpenOptions) (polyvisor.Driver, error) {
+		opts, err := parseOptions(u, o)
+		if err != nil {
+			return nil, err
+		}
+		return h.open(ctx, opts)
+	}})
+	return r
+}
+
+// Open opens a connection as polyvisor.Open does, with the options that only
+// that takes, such as Early.
+func (h *Hypervisor) Open(ctx context.Context, opts ...polyvisor.Option) (*polyvisor.Conn, error) {
+	return polyvisor.Open(ctx, "fake:///"+h.name, append(opts, polyvisor.WithRegistry(h.Registry()))...)
+}
+
+// open connects, with the faults of a connection.
+func (h *Hypervisor) open(ctx context.Context, o Options) (*driver, error) {
+	c := h.connect()
+	c.faults.set(o.Faults, o.Latency, o.Seed)
+	if err := c.do(ctx, opOpen, nil, "", func(*verdict) error { return nil }); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 func (h *Hypervisor) connect() *driver {

@@ -12,13 +12,10 @@ import (
 // start runs an inactive domain. half fails it when its files are open.
 func (d *domain) start(half error, o polyvisor.StartOptions) error {
 	d.h.mu.Lock()
-	config, err := d.def, d.demandLocked(polyvisor.OpStart)
-	if d.gone {
-		err = fmt.Errorf("%w: domain %q is gone", polyvisor.ErrNotFound, d.name)
-	}
+	config, err := d.def, d.startableLocked()
 	if err == nil && !hasFiles(config) && half == nil {
 		defer d.h.unlock()
-		return d.runLocked(config, o, nil, nil)
+		return d.startedLocked(d.runLocked(config, o, nil, nil))
 	}
 	d.h.unlock()
 	if err != nil {
@@ -26,13 +23,11 @@ func (d *domain) start(half error, o polyvisor.StartOptions) error {
 	}
 	// Files are opened without the lock, since a file can be slow.
 	f, err := openFiles(config)
-	if err != nil {
-		return err
-	}
 	d.h.mu.Lock()
 	defer d.h.unlock()
-	if err = d.demandLocked(polyvisor.OpStart); err == nil && d.gone {
-		err = fmt.Errorf("%w: domain %q is gone", polyvisor.ErrNotFound, d.name)
+	if e := d.startableLocked(); e != nil {
+		f.close()
+		return e
 	}
 	if err == nil {
 		err = half
@@ -42,6 +37,22 @@ func (d *domain) start(half error, o polyvisor.StartOptions) error {
 	}
 	if err != nil {
 		f.close()
+	}
+	return d.startedLocked(err)
+}
+
+func (d *domain) startableLocked() error {
+	if d.gone {
+		return fmt.Errorf("%w: domain %q is gone", polyvisor.ErrNotFound, d.name)
+	}
+	return d.demandLocked(polyvisor.OpStart)
+}
+
+// startedLocked notes a start that failed.
+func (d *domain) startedLocked(err error) error {
+	if err != nil {
+		d.crashed, d.ran = false, true
+		d.last = polyvisor.Stop{Reason: polyvisor.StopStartFailed, Detail: err.Error(), Time: time.Now()}
 	}
 	return err
 }

@@ -83,14 +83,7 @@ func openDriver(ctx context.Context, o Options) (*driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := h.connect()
-	c.faults.set(o.Faults, o.Latency, o.Seed)
-	err = c.do(ctx, opOpen, nil, "", func(*verdict) error { return nil })
-	if err != nil {
-		_ = c.Close()
-		return nil, err
-	}
-	return c, nil
+	return h.open(ctx, o)
 }
 
 func checkOptions(o Options) error {
