@@ -1,4 +1,15 @@
 package main
 
 // The drivers that the command serves.
-import _ "github.com/polyvisor/polyvisor/drivers/kvm"
+import (
+	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/cmd/polyvisor/internal/cli"
+	"github.com/polyvisor/polyvisor/drivers/kvm"
+)
+
+func init() {
+	cli.KVMDirectories = func(u *polyvisor.URI) (string, string, error) {
+		d, err := kvm.DirectoriesOf(u)
+		return d.State, d.Run, err
+	}
+}
