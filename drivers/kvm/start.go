@@ -40,6 +40,9 @@ func (i *instance) Start(ctx context.Context, o polyvisor.StartOptions) error {
 	if err != nil {
 		return err
 	}
+	if v, err := i.look(ctx); err == nil && v.status != nil && v.status.Ended != nil {
+		return fmt.Errorf("%w: the guest has ended (%s) and is kept for inspection; destroy the domain first", polyvisor.ErrInvalidState, v.stop.Reason)
+	}
 	_, err = i.d.run(ctx, c, o, store.RunSpec{Name: def.Name, UUID: def.UUID, Config: def.Config})
 	return ended(ctx, err)
 }
