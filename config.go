@@ -35,7 +35,7 @@ type Config struct {
 	Autostart bool `json:"autostart,omitempty"`
 
 	// Memory is the guest's RAM at the start in bytes, a multiple of 4 KiB;
-	// 256 MiB if zero.
+	// 256 MiB if zero, or MaxMemory if that is less.
 	Memory Bytes `json:"memory,omitempty"`
 	// MaxMemory is the most RAM that the guest can be given while it runs;
 	// Memory if zero.
@@ -63,6 +63,8 @@ type Config struct {
 	// Log takes what the hypervisor has to say about this domain; it is
 	// appended to.
 	Log File `json:"log,omitzero"`
+
+	// At most 256 of each kind; within a kind each has a DeviceID of its own.
 
 	Disks  []Disk       `json:"disks,omitempty"`
 	NICs   []NIC        `json:"nics,omitempty"`
@@ -229,6 +231,7 @@ func ParseConfig(data []byte) (*Config, error) {
 		err = errors.New("it is null; want a JSON object")
 	default:
 		if _, end := dec.Token(); errors.Is(end, io.EOF) {
+			c.normalize()
 			return c, nil
 		}
 		err = errors.New("more data after the JSON object")
@@ -252,6 +255,26 @@ func (c *Config) Clone() *Config {
 		d.Vsock = new(*c.Vsock)
 	}
 	return &d
+}
+
+// normalize makes empty collections nil, as they are after a trip through
+// JSON, so that equal configurations are deeply equal.
+func (c *Config) normalize() {
+	if len(c.Labels) == 0 {
+		c.Labels = nil
+	}
+	c.MemoryBacking = nilIfEmpty(c.MemoryBacking)
+	c.VCPU = nilIfEmpty(c.VCPU)
+	c.Disks = nilIfEmpty(c.Disks)
+	c.NICs = nilIfEmpty(c.NICs)
+	c.Shares = nilIfEmpty(c.Shares)
+}
+
+func nilIfEmpty[T any](s []T) []T {
+	if len(s) == 0 {
+		return nil
+	}
+	return s
 }
 
 // Devices lists the devices that the configuration holds, in the order disks,

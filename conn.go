@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/google/uuid"
@@ -21,7 +19,7 @@ type Conn struct {
 	typ      string
 	caps     Capabilities
 	readOnly bool
-	early    bool
+	early    early
 
 	// ctx ends when Close is called and takes all calls under way with it.
 	ctx    context.Context
@@ -66,24 +64,34 @@ func Open(ctx context.Context, uri string, opts ...Option) (*Conn, error) {
 		return nil, wrap("open", u.Scheme, "", err)
 	}
 	c := newConn(d, u, o)
-	if o.early == "" {
+	if o.early == nil {
 		return c, nil
 	}
-	if err = c.need(FeatureXML); err == nil {
-		err = c.defineEarly(ctx, o.early)
-	}
+	err = c.call(ctx, "open", "", func(ctx context.Context) (err error) {
+		c.early, err = c.defineEarly(ctx, *o.early)
+		return err
+	})
 	if err != nil {
-		return nil, errors.Join(wrap("open", c.typ, "", err), c.Close())
+		if closing := c.Close(); closing != nil {
+			err = errors.Join(err, closing)
+		}
+		return nil, err
 	}
-	c.early = true
 	return c, nil
 }
 
 // NewConn makes a Conn of an open driver, which it owns from then on. Drivers
 // use it for their own typed Open functions, tests to use a driver without a
-// registry. uri is what Conn.URI returns; if
-// it is nil, the driver's type stands for it.
-func NewConn(d Driver, uri *URI, opts ...Option) *Conn { return newConn(d, uri, newOptions(opts)) }
+// registry. uri is what Conn.URI returns; if it is nil, the driver's type stands
+// for it. With Early, which is for Open, no domain can be made or started.
+func NewConn(d Driver, uri *URI, opts ...Option) *Conn {
+	o := newOptions(opts)
+	c := newConn(d, uri, o)
+	if o.early != nil {
+		c.early = make(early)
+	}
+	return c
+}
 
 func newConn(d Driver, u *URI, o options) *Conn {
 	if u == nil {
@@ -99,9 +107,9 @@ func newConn(d Driver, u *URI, o options) *Conn {
 }
 
 // Close ends the calls under way on the connection and its domains with
-// ErrClosed, closes open consoles and subscriptions and releases the connection. Domains go on
-// running unless the driver's documentation says otherwise. A second Close
-// waits for the first and returns its error.
+// ErrClosed, closes open consoles and subscriptions and releases the
+// connection. Domains go on running unless the driver's documentation says
+// otherwise. A second Close waits for the first and returns its error.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	if c.closed {
@@ -207,9 +215,21 @@ func (c *Conn) need(f Feature) error {
 	return unsupported(f, c.typ, &c.caps)
 }
 
-// missing is the error for a declared feature without the method for it.
-func (c *Conn) missing(f Feature) error {
-	return &UnsupportedError{Feature: f, Driver: c.typ, Reason: "declared, but this domain does not offer it"}
+// offered gives the ability that a declared feature stands for.
+func offered[T any](c *Conn, v any, f Feature) (T, error) {
+	if err := c.need(f); err != nil {
+		var none T
+		return none, err
+	}
+	t, ok := As[T](v)
+	if ok {
+		return t, nil
+	}
+	who := "connection"
+	if _, is := v.(Instance); is {
+		who = "domain"
+	}
+	return t, &UnsupportedError{Feature: f, Driver: c.typ, Reason: "declared, but this " + who + " does not offer it"}
 }
 
 // URI gives the connection's URI.
@@ -309,7 +329,7 @@ func (c *Conn) makeDomain(ctx context.Context, config *Config, transient bool, o
 	if err := checkConfig(full, &c.caps, c.typ, transient); err != nil {
 		return nil, err
 	}
-	if err := c.writable(); err != nil {
+	if err := c.mayAdd(); err != nil {
 		return nil, err
 	}
 	s, err := c.acquire(ctx, full.UUID)
@@ -323,17 +343,22 @@ func (c *Conn) makeDomain(ctx context.Context, config *Config, transient bool, o
 	return c.driver.Define(ctx, full)
 }
 
-// mayMake checks whether domains of the kind can be made at all.
+// mayMake checks whether the driver can make domains of the kind at all.
 func (c *Conn) mayMake(transient bool, o StartOptions) error {
 	if transient {
 		if err := c.need(FeatureTransient); err != nil {
 			return err
 		}
 	}
-	if err := c.need(o.need()); err != nil {
+	return c.need(o.need())
+}
+
+// mayAdd checks whether the connection allows domains to be made.
+func (c *Conn) mayAdd() error {
+	if err := c.writable(); err != nil {
 		return err
 	}
-	if c.early {
+	if c.early != nil {
 		return errEarly
 	}
 	return nil
@@ -373,122 +398,4 @@ func (c *Conn) lookup(ctx context.Context, key Key, what string) (*Domain, error
 		return err
 	})
 	return dom, err
-}
-
-// DomainFilter selects domains by properties. Active and Inactive choose by
-// state: neither or both set means all. Labels chooses the domains that have
-// all of these labels with these values.
-type DomainFilter struct {
-	Active   bool
-	Inactive bool
-	Labels   map[string]string
-}
-
-// selects asks a domain whatever the filter needs to know of it.
-func (f DomainFilter) selects(ctx context.Context, inst Instance) (bool, error) {
-	if f.Active != f.Inactive {
-		s, err := inst.State(ctx)
-		if err != nil || f.Active != s.Active() {
-			return false, err
-		}
-	}
-	if len(f.Labels) == 0 {
-		return true, nil
-	}
-	c, err := inst.Config(ctx)
-	if err != nil {
-		return false, err
-	}
-	for k, v := range f.Labels {
-		if have, ok := c.Labels[k]; !ok || have != v {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-// Domains lists the domains that the filter selects, sorted by name
-// (virConnectListDomains, virConnectListDefinedDomains). Domains that vanish
-// while the list is made are left out.
-func (c *Conn) Domains(ctx context.Context, f DomainFilter) ([]*Domain, error) {
-	var doms []*Domain
-	err := c.list(ctx, func(ctx context.Context, inst Instance) error {
-		ok, err := f.selects(ctx, inst)
-		if ok {
-			doms = append(doms, c.domain(inst))
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(doms, func(a, b *Domain) int { return strings.Compare(a.Name(), b.Name()) })
-	return doms, nil
-}
-
-// list calls each for every domain. Those that each finds gone are left out.
-func (c *Conn) list(ctx context.Context, each func(context.Context, Instance) error) error {
-	return c.call(ctx, "list", "", func(ctx context.Context) error {
-		all, err := c.driver.List(ctx)
-		if err != nil {
-			return err
-		}
-		for _, inst := range all {
-			if err := each(ctx, inst); err != nil && !errors.Is(err, ErrNotFound) {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// CountDomains gives the numbers of active and of defined, inactive domains
-// (virConnectNumOfDomains, virConnectNumOfDefinedDomains), from one list.
-func (c *Conn) CountDomains(ctx context.Context) (active, inactive int, err error) {
-	err = c.list(ctx, func(ctx context.Context, inst Instance) error {
-		s, err := inst.State(ctx)
-		switch {
-		case err != nil:
-			return err
-		case s.Active():
-			active++
-		default:
-			inactive++
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, 0, err
-	}
-	return active, inactive, nil
-}
-
-// console is a console that the connection closes with itself.
-type console struct {
-	io.ReadWriteCloser
-	conn *Conn
-	once sync.Once
-	err  error
-}
-
-// track makes Close close con too. It reports false if Close is under way.
-func (c *Conn) track(con *console) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return false
-	}
-	c.consoles[con] = struct{}{}
-	return true
-}
-
-func (c *console) Close() error {
-	c.once.Do(func() {
-		c.err = c.ReadWriteCloser.Close()
-		// Last, so that Conn.Close waits for it.
-		c.conn.mu.Lock()
-		delete(c.conn.consoles, c)
-		c.conn.mu.Unlock()
-	})
-	return c.err
 }

@@ -10,8 +10,7 @@ import (
 
 // CPUSet is a set of host CPUs. Its bytes are libvirt's CPU map: CPU 0 is the
 // lowest bit of the first byte, CPU 8 that of the second. The zero value is the
-// empty set. A CPUSet is a value: its methods never change it in place, except
-// Use and Unuse.
+// empty set. A CPUSet is a value: copies are independent, and == compares sets.
 type CPUSet struct {
 	// bits has no trailing zero bytes, so equal sets have equal bytes.
 	bits string
@@ -25,7 +24,9 @@ const MaxCPU = 1<<16 - 1
 func CPUs(cpus ...int) CPUSet {
 	var s CPUSet
 	for _, c := range cpus {
-		s.Use(c)
+		if err := s.Use(c); err != nil {
+			panic("polyvisor: " + err.Error())
+		}
 	}
 	return s
 }
@@ -60,67 +61,69 @@ func CPUUsable(maps []byte, maplen, vcpu, cpu int) bool {
 	return err == nil && s.Has(cpu)
 }
 
-// ParseCPUSet reads libvirt's notation: numbers and ranges with commas, and
-// numbers with '^' that are taken out again, as in "0-3,^2,8".
+// ParseCPUSet reads a set in the notation of libvirt and Linux: numbers and
+// ranges with commas between them, such as "0,2-5"; "^3" takes out a CPU that was
+// put in before. The empty string is the empty set.
 func ParseCPUSet(text string) (CPUSet, error) {
-	var m []byte
-	bad := func(part, why string) (CPUSet, error) {
-		return CPUSet{}, fmt.Errorf("%w: CPU set %.80q: %.40q %s; write it as 0-3,^2,8", ErrInvalidConfig, text, part, why)
-	}
 	if strings.TrimSpace(text) == "" {
 		return CPUSet{}, nil
 	}
+	var m []byte
 	for part := range strings.SplitSeq(text, ",") {
-		part = strings.TrimSpace(part)
-		number, remove := strings.CutPrefix(part, "^")
-		first, last, isRange := strings.Cut(number, "-")
-		a, err := strconv.ParseUint(first, 10, 16)
+		first, last, remove, err := parseCPUs(strings.TrimSpace(part))
 		if err != nil {
-			return bad(part, fmt.Sprintf("is not a number from 0 to %d", MaxCPU))
+			return CPUSet{}, fmt.Errorf("%w: CPU set: %w", ErrInvalidConfig, err)
 		}
-		b := a
-		if isRange {
-			if b, err = strconv.ParseUint(last, 10, 16); err != nil || b < a {
-				return bad(part, "is not a range")
-			}
+		if n := last/8 + 1 - len(m); n > 0 {
+			m = append(m, make([]byte, n)...)
 		}
-		switch {
-		case remove && isRange:
-			return bad(part, "takes a range out; only single CPUs can be")
-		case !remove:
-			m = useRange(m, int(a), int(b))
-		case int(a)/8 < len(m):
-			m[a/8] &^= 1 << (a % 8)
+		if remove {
+			m[first/8] &^= 1 << (first % 8)
+		} else {
+			fillBits(m, first, last)
 		}
 	}
 	return CPUSetFromMap(m)
 }
 
-var allCPUs = strings.Repeat("\xff", CPUMapLen(MaxCPU+1))
-
-// useRange adds CPUs to a map, in one piece where it can: the text may be
-// hostile.
-func useRange(m []byte, first, last int) []byte {
-	if n := last/8 + 1 - len(m); n > 0 {
-		m = append(m, make([]byte, n)...)
+// parseCPUs reads one part of a set: a CPU, a range, or a CPU to take out.
+func parseCPUs(part string) (first, last int, remove bool, err error) {
+	numbers, remove := strings.CutPrefix(part, "^")
+	a, b, isRange := strings.Cut(numbers, "-")
+	first, errA := strconv.Atoi(a)
+	last, errB := first, errA
+	if isRange {
+		last, errB = strconv.Atoi(b)
 	}
-	c := first
-	for ; c <= last && c%8 != 0; c++ {
-		m[c/8] |= 1 << (c % 8)
+	digits := strings.Trim(a+b, "0123456789") == "" // Atoi takes signs
+	switch {
+	case errA != nil || errB != nil || !digits || last > MaxCPU:
+		err = fmt.Errorf("%.20q is not a CPU or a range of CPUs from 0 to %d", part, MaxCPU)
+	case last < first:
+		err = fmt.Errorf("%q is a range that ends before it begins", part)
+	case remove && isRange:
+		err = fmt.Errorf("%q takes a range out; only single CPUs can be", part)
 	}
-	if whole := (last + 1 - c) / 8; whole > 0 {
-		c += 8 * copy(m[c/8:c/8+whole], allCPUs)
-	}
-	for ; c <= last; c++ {
-		m[c/8] |= 1 << (c % 8)
-	}
-	return m
+	return first, last, remove, err
 }
 
-// Use adds a CPU (VIR_USE_CPU). It panics if cpu is outside 0 to MaxCPU.
-func (s *CPUSet) Use(cpu int) {
+// fillBits sets the bits from first to last.
+func fillBits(m []byte, first, last int) {
+	for first <= last {
+		if first%8 == 0 && first+7 <= last {
+			m[first/8] = 0xff
+			first += 8
+			continue
+		}
+		m[first/8] |= 1 << (first % 8)
+		first++
+	}
+}
+
+// Use adds a CPU (VIR_USE_CPU). ErrInvalidConfig if cpu is outside 0 to MaxCPU.
+func (s *CPUSet) Use(cpu int) error {
 	if cpu < 0 || cpu > MaxCPU {
-		panic(fmt.Sprintf("polyvisor: CPU %d is outside 0 to %d", cpu, MaxCPU))
+		return fmt.Errorf("%w: CPU %d is outside 0 to %d", ErrInvalidConfig, cpu, MaxCPU)
 	}
 	b := []byte(s.bits)
 	if n := cpu/8 + 1 - len(b); n > 0 {
@@ -128,6 +131,7 @@ func (s *CPUSet) Use(cpu int) {
 	}
 	b[cpu/8] |= 1 << (cpu % 8)
 	s.bits = string(b)
+	return nil
 }
 
 // Unuse takes a CPU out (VIR_UNUSE_CPU); one that is not in the set is ignored.

@@ -71,8 +71,8 @@ func (t wordTable[T]) parse(b []byte, v *T, what string) error {
 // Disk is a block device.
 type Disk struct {
 	// Target is the device's name for the domain's configuration and in XML,
-	// such as "vda"; unique in the domain. Disks without one get vda, vdb... in
-	// their order.
+	// such as "vda": small letters and digits, unique among the domain's disks.
+	// Disks without one get vda, vdb... in their order.
 	Target string `json:"target,omitempty"`
 	// Source is the image.
 	Source File `json:"source,omitzero"`
@@ -161,7 +161,7 @@ func (m *MAC) UnmarshalText(b []byte) (err error) {
 
 // Share is a directory of the host that the guest can mount.
 type Share struct {
-	// Tag is what the guest mounts; 1 to 36 bytes, unique in the domain.
+	// Tag is what the guest mounts; 1 to 36 bytes, unique among the domain's shares.
 	Tag string `json:"tag"`
 	// Source is the directory on the host.
 	Source string `json:"source"`

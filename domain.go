@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -20,8 +20,8 @@ import (
 type Domain struct {
 	conn *Conn
 	inst Instance
-	// Constant, and asked for once: a handle outlives its connection.
-	name atomic.Pointer[string] // changed by Rename alone
+	// Asked for once: a handle outlives its connection. Rename changes the name.
+	name atomic.Pointer[string]
 	id   uuid.UUID
 }
 
@@ -32,7 +32,8 @@ func (c *Conn) domain(inst Instance) *Domain {
 	return d
 }
 
-// Name is the domain's name.
+// Name is the domain's name: the one it was found by, or has by Rename through
+// this reference.
 func (d *Domain) Name() string { return *d.name.Load() }
 
 // UUID is the domain's UUID.
@@ -49,34 +50,84 @@ func (d *Domain) read(ctx context.Context, op string, f func(ctx context.Context
 	return d.conn.call(ctx, op, d.Name(), f)
 }
 
-// operate is the one path of every operation that the transition table rules:
-// open? declared? writable? then the domain's turn, its state, the table, the driver.
-func (d *Domain) operate(ctx context.Context, op Op, need Feature, f func(ctx context.Context, s *slot) error) error {
+// change is the one path of every operation that changes a domain: open?
+// declared? offered? are the arguments right? is it allowed on this connection?
+// Then the domain's turn, its state, the transition table where that rules the
+// operation, and the driver. f is told whether the domain is active.
+func change[T any](ctx context.Context, d *Domain, op Op, need Feature, args error, f func(ctx context.Context, i T, active bool) error) error {
 	return d.conn.call(ctx, string(op), d.Name(), func(ctx context.Context) error {
-		if err := d.admit(need); err != nil {
-			return err
-		}
-		s, err := d.conn.acquire(ctx, d.UUID())
-		if err != nil {
-			return err
-		}
-		defer d.conn.release(s)
-		state, err := d.inst.State(ctx)
-		if err != nil {
-			return err
-		}
-		if err := checkState(op, state); err != nil {
-			return err
-		}
-		return f(ctx, s)
+		return perform(ctx, d, op, need, args, f)
 	})
 }
 
-func (d *Domain) admit(need Feature) error {
-	if err := d.conn.need(need); err != nil {
+// perform is change inside a call.
+func perform[T any](ctx context.Context, d *Domain, op Op, need Feature, args error, f func(ctx context.Context, i T, active bool) error) error {
+	i, err := offered[T](d.conn, d.inst, need)
+	if err != nil {
 		return err
 	}
-	return d.conn.writable()
+	if args != nil {
+		return args
+	}
+	if err := d.permitted(op); err != nil {
+		return err
+	}
+	s, err := d.conn.acquire(ctx, d.id)
+	if err != nil {
+		return err
+	}
+	defer d.conn.release(s)
+	active, err := d.legal(ctx, op)
+	if err != nil {
+		return err
+	}
+	return f(ctx, i, active)
+}
+
+// permitted checks whether the connection allows the operation.
+func (d *Domain) permitted(op Op) error {
+	if err := d.conn.writable(); err != nil {
+		return err
+	}
+	return d.conn.early.permits(op, d.id)
+}
+
+// legal asks for the domain's state, checks it against the table and tells
+// whether the domain is active.
+func (d *Domain) legal(ctx context.Context, op Op) (active bool, err error) {
+	state, err := d.inst.State(ctx)
+	if err != nil {
+		return false, err
+	}
+	from, ruled := Transitions[op]
+	if ruled {
+		if err := checkState(op, state); err != nil {
+			return false, err
+		}
+	}
+	active, err = isActive(ctx, d.inst, state)
+	if err != nil || !ruled || state != Crashed {
+		return active, err
+	}
+	// What is legal in state Crashed may still need what crashed to be kept, or
+	// to be gone.
+	switch {
+	case active && !slices.Contains(from.From, Running):
+		return active, fmt.Errorf("%w: what crashed is preserved; destroy the domain first", ErrInvalidState)
+	case !active && !slices.Contains(from.From, Shutoff) && op != OpDestroy:
+		return active, fmt.Errorf("%w: the domain has crashed and nothing of it is kept; on_crash %q would keep it", ErrInvalidState, ActionPreserve)
+	}
+	return active, nil
+}
+
+// isActive tells whether a domain in the given state is active. Of a crashed
+// one its ID tells: it has one if it is preserved.
+func isActive(ctx context.Context, inst Instance, s State) (bool, error) {
+	if s != Crashed {
+		return s.Active(), nil
+	}
+	i, err := inst.Info(ctx)
+	return i.ID > 0, err
 }
 
 // State asks the hypervisor for the state. ErrNotFound if the domain is gone.
@@ -108,7 +159,7 @@ func (d *Domain) ID(ctx context.Context) (int, error) {
 		if err != nil {
 			return err
 		}
-		if !i.State.Active() {
+		if i.ID < 1 {
 			return fmt.Errorf("%w: domain is %s and only active domains have an ID", ErrInvalidState, i.State)
 		}
 		id = i.ID
@@ -117,12 +168,15 @@ func (d *Domain) ID(ctx context.Context) (int, error) {
 	return id, err
 }
 
-// Config gives the domain's definition with all defaults filled in. An active
-// domain tells the one it runs with.
+// Config gives a copy of the domain's definition with all defaults filled in.
+// An active domain tells the one it runs with.
 func (d *Domain) Config(ctx context.Context) (*Config, error) {
 	var c *Config
-	err := d.read(ctx, "config", func(ctx context.Context) (err error) {
-		c, err = d.inst.Config(ctx)
+	err := d.read(ctx, "config", func(ctx context.Context) error {
+		config, err := d.inst.Config(ctx)
+		if err == nil {
+			c = config.Clone()
+		}
 		return err
 	})
 	return c, err
@@ -134,11 +188,11 @@ func (d *Domain) Config(ctx context.Context) (*Config, error) {
 // no memory (SetMemory with 0).
 func (d *Domain) Start(ctx context.Context, opts ...StartOption) error {
 	o := startOptions(opts)
-	return d.operate(ctx, OpStart, o.need(), func(ctx context.Context, s *slot) error {
+	return change(ctx, d, OpStart, o.need(), nil, func(ctx context.Context, i Instance, _ bool) error {
 		if err := d.hasMemory(ctx); err != nil {
 			return err
 		}
-		return d.conn.abortable(ctx, s, func(ctx context.Context) error { return d.inst.Start(ctx, o) })
+		return d.conn.abortable(ctx, d.id, func(ctx context.Context) error { return i.Start(ctx, o) })
 	})
 }
 
@@ -157,22 +211,14 @@ func (d *Domain) hasMemory(ctx context.Context) error {
 // Suspend stops the vCPUs (virDomainSuspend). It returns when none executes
 // guest code any more; memory and devices stay as they are.
 func (d *Domain) Suspend(ctx context.Context) error {
-	return d.operate(ctx, OpSuspend, FeatureSuspend, func(ctx context.Context, _ *slot) error {
-		i, ok := As[Suspender](d.inst)
-		if !ok {
-			return d.conn.missing(FeatureSuspend)
-		}
+	return change(ctx, d, OpSuspend, FeatureSuspend, nil, func(ctx context.Context, i Suspender, _ bool) error {
 		return i.Suspend(ctx)
 	})
 }
 
 // Resume continues a suspended domain (virDomainResume).
 func (d *Domain) Resume(ctx context.Context) error {
-	return d.operate(ctx, OpResume, FeatureSuspend, func(ctx context.Context, _ *slot) error {
-		i, ok := As[Suspender](d.inst)
-		if !ok {
-			return d.conn.missing(FeatureSuspend)
-		}
+	return change(ctx, d, OpResume, FeatureSuspend, nil, func(ctx context.Context, i Suspender, _ bool) error {
 		return i.Resume(ctx)
 	})
 }
@@ -181,11 +227,7 @@ func (d *Domain) Resume(ctx context.Context) error {
 // (virDomainShutdown). It returns when the guest has been asked; the guest may
 // take its time or ignore it: use Wait to see it stop and Destroy to insist.
 func (d *Domain) Shutdown(ctx context.Context) error {
-	return d.operate(ctx, OpShutdown, FeatureShutdown, func(ctx context.Context, _ *slot) error {
-		i, ok := As[Shutdowner](d.inst)
-		if !ok {
-			return d.conn.missing(FeatureShutdown)
-		}
+	return change(ctx, d, OpShutdown, FeatureShutdown, nil, func(ctx context.Context, i Shutdowner, _ bool) error {
 		return i.Shutdown(ctx)
 	})
 }
@@ -195,11 +237,7 @@ func (d *Domain) Shutdown(ctx context.Context) error {
 // may ignore it. The domain stays active throughout, unless its
 // Config.OnReboot says otherwise.
 func (d *Domain) Reboot(ctx context.Context) error {
-	return d.operate(ctx, OpReboot, FeatureReboot, func(ctx context.Context, _ *slot) error {
-		i, ok := As[Rebooter](d.inst)
-		if !ok {
-			return d.conn.missing(FeatureReboot)
-		}
+	return change(ctx, d, OpReboot, FeatureReboot, nil, func(ctx context.Context, i Rebooter, _ bool) error {
 		return i.Reboot(ctx)
 	})
 }
@@ -210,7 +248,7 @@ func (d *Domain) Reboot(ctx context.Context) error {
 // written to its disks is lost.
 func (d *Domain) Destroy(ctx context.Context) error {
 	return d.conn.call(ctx, string(OpDestroy), d.Name(), func(ctx context.Context) error {
-		if err := d.conn.writable(); err != nil {
+		if err := d.permitted(OpDestroy); err != nil {
 			return err
 		}
 		aborted, err := d.conn.abortStart(ctx, d.UUID())
@@ -235,14 +273,18 @@ func (d *Domain) Destroy(ctx context.Context) error {
 // stop a running domain: that becomes transient and is gone when it stops.
 // ErrInvalidState if the domain is transient already.
 func (d *Domain) Undefine(ctx context.Context) error {
-	return d.operate(ctx, OpUndefine, "", func(ctx context.Context, _ *slot) error {
-		return d.inst.Undefine(ctx)
+	return change(ctx, d, OpUndefine, "", nil, func(ctx context.Context, i Instance, _ bool) error {
+		return i.Undefine(ctx)
 	})
 }
 
 // Remove destroys the domain if it is active and removes its definition if it
 // has one: afterwards it is gone (destroy_vm, AVirtualMachine_destroy).
 func (d *Domain) Remove(ctx context.Context) error {
+	// Before anything is destroyed.
+	if err := d.read(ctx, "remove", func(context.Context) error { return d.permitted(OpUndefine) }); err != nil {
+		return err
+	}
 	if err := d.Destroy(ctx); err != nil && !errors.Is(err, ErrInvalidState) {
 		return err
 	}
@@ -263,33 +305,4 @@ func (d *Domain) Wait(ctx context.Context) (Stop, error) {
 		return err
 	})
 	return s, err
-}
-
-// Console opens the domain's first serial port. What the guest printed before
-// is read first, as far as it is kept. One owner at a time: ErrBusy if the
-// console is in use and Force is not set. Read gives io.EOF when the domain
-// stops, and an error that matches ErrBusy when the console was taken over. The
-// caller closes it; closing the Conn closes it too.
-func (d *Domain) Console(ctx context.Context, o ConsoleOptions) (io.ReadWriteCloser, error) {
-	var con *console
-	err := d.operate(ctx, OpConsole, FeatureConsole, func(ctx context.Context, _ *slot) error {
-		i, ok := As[ConsoleOpener](d.inst)
-		if !ok {
-			return d.conn.missing(FeatureConsole)
-		}
-		rwc, err := i.OpenConsole(ctx, o)
-		if err != nil {
-			return err
-		}
-		con = &console{ReadWriteCloser: rwc, conn: d.conn}
-		if !d.conn.track(con) {
-			_ = rwc.Close()
-			return ErrClosed
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return con, nil
 }

@@ -78,14 +78,17 @@ type Key struct {
 //     state may have changed since: then the driver returns a *StateError or an
 //     error that wraps ErrInvalidState, or does what was asked for.
 type Instance interface {
-	// Name and UUID are constant and do no I/O.
+	// Name and UUID do no I/O and are constant, except that Renamer changes the
+	// name.
 	Name() string
 	UUID() uuid.UUID
 	// State asks the hypervisor; ErrNotFound if the domain is gone.
 	State(ctx context.Context) (State, error)
-	// Info tells the figures of the domain.
+	// Info tells the figures of the domain. In state Crashed, an ID tells that
+	// what crashed is preserved and the domain is active.
 	Info(ctx context.Context) (Info, error)
-	// Config gives the definition: for an active domain, the one it runs with.
+	// Config gives a copy of the definition: for an active domain, of the one it
+	// runs with.
 	Config(ctx context.Context) (*Config, error)
 	// Start runs an inactive domain. It returns when the guest is free to
 	// execute, or with an error and the domain inactive.
@@ -126,8 +129,8 @@ type Rebooter interface {
 // (FeatureConsole). What was printed before is replayed as far as the driver
 // keeps it; one owner at a time: ErrBusy if there is one, unless Force takes
 // the console over. Read returns io.EOF when the domain stops, and an error that
-// matches ErrBusy when the console was taken over. Close may be called while a Read or Write is under way and ends
-// it.
+// matches ErrBusy when the console was taken over. Close may be called while a
+// Read or Write is under way and ends it.
 type ConsoleOpener interface {
 	OpenConsole(ctx context.Context, o ConsoleOptions) (io.ReadWriteCloser, error)
 }
@@ -171,8 +174,10 @@ type MemorySetter interface {
 }
 
 // VCPUSetter is implemented by an Instance whose number of virtual CPUs can be
-// changed (FeatureVCPUs): in the definition if it is inactive, in the running
-// guest if it is active (FeatureMaxVCPUs). n is from 1 to the maximum.
+// changed (FeatureVCPUs): in the running guest if it is active
+// (FeatureMaxVCPUs), with n from 1 to Config.MaxVCPUs; in the definition if it is
+// inactive, where MaxVCPUs rises to n if it is less. A driver without
+// FeatureMaxVCPUs keeps the two equal.
 type VCPUSetter interface {
 	SetVCPUs(ctx context.Context, n int) error
 }
@@ -201,14 +206,16 @@ type VCPUConfigurer interface {
 
 // DeviceAttacher is implemented by an Instance whose devices can be changed
 // (FeatureDevices): in the running guest of an active domain, for the rest of
-// its run; in the definition of an inactive one. Devices are valid, with their
-// defaults, and belong to the driver; the root package closes open files as in
+// its run; in the definition of an inactive one. Devices are valid, have their
+// DeviceID, and belong to the driver; the root package closes open files as in
 // a Config.
 type DeviceAttacher interface {
-	// AttachDevice adds the device; ErrExists if its DeviceID is taken.
+	// AttachDevice adds the device; ErrExists if its DeviceID is taken by another
+	// of its kind.
 	AttachDevice(ctx context.Context, d Device) error
-	// DetachDevice removes the device of that kind and DeviceID; ErrNotFound if
-	// there is none. It returns when the guest has let go of it.
+	// DetachDevice removes the device of that kind and DeviceID, which is all that
+	// is set; ErrNotFound if there is none. It returns when the guest has let go
+	// of it.
 	DetachDevice(ctx context.Context, d Device) error
 	// UpdateDevice replaces the settings of the device of that kind and DeviceID;
 	// ErrNotFound if there is none.

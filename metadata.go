@@ -2,6 +2,7 @@ package polyvisor
 
 import (
 	"context"
+	"errors"
 	"maps"
 )
 
@@ -14,16 +15,14 @@ func (d *Domain) Labels(ctx context.Context) (map[string]string, error) {
 	return c.Labels, nil
 }
 
-// SetLabels replaces all labels, at once also for an active domain. Keys are 1
-// to 63 letters, digits, '.', '-', '_' or '/', values at most 4096 bytes.
+// SetLabels replaces all labels, at once also for an active domain; the map
+// stays the caller's. Keys are 1 to 63 letters, digits, '.', '-', '_' or '/',
+// values at most 4096 bytes, and there are at most 64.
 func (d *Domain) SetLabels(ctx context.Context, labels map[string]string) error {
 	labels = maps.Clone(labels)
-	return change(ctx, d, "set labels", FeatureLabels, func(ctx context.Context, i Labeler, _ State) error {
-		var p problems
-		p.labels(labels)
-		if err := p.err(); err != nil {
-			return err
-		}
+	var p problems
+	p.labels(labels)
+	return change(ctx, d, "set labels", FeatureLabels, p.err(), func(ctx context.Context, i Labeler, _ bool) error {
 		return i.SetLabels(ctx, labels)
 	})
 }
@@ -40,7 +39,7 @@ func (d *Domain) Autostart(ctx context.Context) (bool, error) {
 // SetAutostart says whether the domain is to be started with the host.
 // ErrInvalidState for a transient domain.
 func (d *Domain) SetAutostart(ctx context.Context, on bool) error {
-	return change(ctx, d, "set autostart", FeatureAutostart, func(ctx context.Context, i Autostarter, _ State) error {
+	return change(ctx, d, "set autostart", FeatureAutostart, nil, func(ctx context.Context, i Autostarter, _ bool) error {
 		return i.SetAutostart(ctx, on)
 	})
 }
@@ -49,19 +48,16 @@ func (d *Domain) SetAutostart(ctx context.Context, on bool) error {
 // and those looked up later have the new name, other references keep the old
 // one as what Name tells. ErrExists if the name is taken.
 func (d *Domain) Rename(ctx context.Context, name string) error {
-	return d.operate(ctx, OpRename, FeatureRename, func(ctx context.Context, _ *slot) error {
-		i, ok := As[Renamer](d.inst)
-		if !ok {
-			return d.conn.missing(FeatureRename)
+	args := CheckName(name)
+	if args != nil {
+		args = badArg("name: %w", args)
+	}
+	return change(ctx, d, OpRename, FeatureRename, args, func(ctx context.Context, i Renamer, _ bool) error {
+		err := i.Rename(ctx, name)
+		if err == nil {
+			d.name.Store(&name)
 		}
-		if err := CheckName(name); err != nil {
-			return badArg("name: %w", err)
-		}
-		if err := i.Rename(ctx, name); err != nil {
-			return err
-		}
-		d.name.Store(&name)
-		return nil
+		return err
 	})
 }
 
@@ -69,22 +65,38 @@ func (d *Domain) Rename(ctx context.Context, name string) error {
 // table (set_vm_state): Running by Start or Resume, Paused by Suspend or by
 // Start with StartPaused, Shutoff by Destroy, and ShuttingDown by Shutdown, when
 // the guest has been asked. A domain that is in the state already stays as it
-// is. NoState, Blocked and Crashed cannot be asked for.
+// is, also if it came there while this call was under way. NoState, Blocked and
+// Crashed cannot be asked for. Errors are those of the operation.
 func (d *Domain) SetState(ctx context.Context, want State) error {
-	const op = "set state"
-	if err := d.conn.call(ctx, op, d.Name(), func(context.Context) error {
+	err := d.read(ctx, "set state", func(context.Context) error {
 		switch want {
 		case Running, Paused, ShuttingDown, Shutoff:
 			return d.conn.writable()
 		}
 		return badArg("a domain cannot be made %s; want running, paused, in shutdown or shutoff", want)
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	have, err := d.State(ctx)
-	if err != nil || have == want || have == Blocked && want == Running {
+	if err != nil || is(have, want) {
 		return err
 	}
+	err = d.step(ctx, have, want)
+	if !errors.Is(err, ErrInvalidState) {
+		return err
+	}
+	if have, again := d.State(ctx); again == nil && is(have, want) {
+		return nil
+	}
+	return err
+}
+
+// is tells whether a domain has the state that was asked for.
+func is(have, want State) bool { return have == want || have == Blocked && want == Running }
+
+// step takes the operation that leads to the state.
+func (d *Domain) step(ctx context.Context, have, want State) error {
 	switch {
 	case want == Shutoff:
 		return d.Destroy(ctx)

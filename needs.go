@@ -51,15 +51,18 @@ func (c *Config) needs() []Feature {
 }
 
 // deviceNeeds is what a driver must be able to do to have the device.
-func deviceNeeds(d Device) Feature {
-	switch d.(type) {
+func deviceNeeds(d Device) []Feature {
+	switch d := d.(type) {
 	case *Disk:
-		return FeatureDisks
+		if d.Source.Open != nil {
+			return []Feature{FeatureDisks, FeatureOpenFiles}
+		}
+		return []Feature{FeatureDisks}
 	case *NIC:
-		return FeatureNICs
+		return []Feature{FeatureNICs}
 	case *Share:
-		return FeatureShares
+		return []Feature{FeatureShares}
 	default:
-		return FeatureRNG
+		return []Feature{FeatureRNG}
 	}
 }

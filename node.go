@@ -45,7 +45,7 @@ const LibraryVersion = "0.1.0"
 // Info holds the figures of a domain, as libvirt's virDomainInfo does.
 type Info struct {
 	State State `json:"state"`
-	// ID is the domain's number while it is active, -1 otherwise.
+	// ID is the domain's number, 1 or more, while it is active, -1 otherwise.
 	ID int `json:"id"`
 	// Persistent tells whether the domain has a definition that outlives its run.
 	Persistent bool `json:"persistent"`

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -46,6 +45,10 @@ type recorder struct {
 	filesOpen  []bool              // whether the files of given could be read in the call
 	consoles   int                 // open ones
 	saved      map[string]*recDomain
+	started    polyvisor.StartOptions // of the last Start, Create or Restore
+	device     polyvisor.Device       // that the last device operation was given
+	sinks      map[int]func(polyvisor.Event)
+	nextSink   int
 }
 
 type recDomain struct {
@@ -64,7 +67,7 @@ func newRecorder(t testing.TB) *recorder {
 	r := &recorder{
 		name:    "rec",
 		caps:    polyvisor.Capabilities{Arch: "amd64", OSType: "hvm", Features: polyvisor.Features(), MaxVCPUs: 64, MinMemory: 1 << 20, MaxMemory: 1 << 40},
-		domains: make(map[uuid.UUID]*recDomain), saved: make(map[string]*recDomain),
+		domains: make(map[uuid.UUID]*recDomain), sinks: make(map[int]func(polyvisor.Event)), saved: make(map[string]*recDomain),
 	}
 	if t != nil {
 		t.Cleanup(func() {
@@ -156,6 +159,14 @@ func (r *recorder) put(name string, s polyvisor.State) uuid.UUID {
 	return c.UUID
 }
 
+// preserve keeps what crashed, as on_crash preserve does.
+func (r *recorder) preserve(id uuid.UUID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.domains[id].run(r)
+	r.domains[id].state = polyvisor.Crashed
+}
+
 // set changes the state behind the connection's back.
 func (r *recorder) set(id uuid.UUID, s polyvisor.State) {
 	r.mu.Lock()
@@ -214,11 +225,15 @@ func (r *recorder) Node(ctx context.Context) (polyvisor.Node, error) {
 // take notes a Config and whether its open files are open.
 func (r *recorder) take(c *polyvisor.Config) {
 	r.given = append(r.given, c)
-	for _, f := range []*os.File{c.Boot.Kernel.Open, c.Boot.Initrd.Open} {
-		if f != nil {
-			_, err := f.Stat()
-			r.filesOpen = append(r.filesOpen, err == nil)
-		}
+	for _, f := range c.Files() {
+		r.takeFile(*f.File)
+	}
+}
+
+func (r *recorder) takeFile(f polyvisor.File) {
+	if f.Open != nil {
+		_, err := f.Open.Stat()
+		r.filesOpen = append(r.filesOpen, err == nil)
 	}
 }
 
@@ -226,8 +241,15 @@ func (r *recorder) Define(ctx context.Context, c *polyvisor.Config) (polyvisor.I
 	return r.add(ctx, "define", c, false)
 }
 
-func (r *recorder) Create(ctx context.Context, c *polyvisor.Config, _ polyvisor.StartOptions) (polyvisor.Instance, error) {
+func (r *recorder) Create(ctx context.Context, c *polyvisor.Config, o polyvisor.StartOptions) (polyvisor.Instance, error) {
+	r.startedWith(o)
 	return r.add(ctx, "create", c, true)
+}
+
+func (r *recorder) startedWith(o polyvisor.StartOptions) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.started = o
 }
 
 func (r *recorder) add(ctx context.Context, call string, c *polyvisor.Config, transient bool) (polyvisor.Instance, error) {
@@ -315,6 +337,9 @@ func (r *recorder) Close() error {
 	if r.consoles != 0 {
 		r.violate("Close with %d consoles open", r.consoles)
 	}
+	if len(r.sinks) != 0 {
+		r.violate("Close with %d subscriptions", len(r.sinks))
+	}
 	if r.closes++; r.closes > 1 {
 		r.violate("Close called %d times", r.closes)
 	}
@@ -374,10 +399,10 @@ func (i *recInstance) Info(ctx context.Context) (polyvisor.Info, error) {
 	i.r.mu.Lock()
 	defer i.r.mu.Unlock()
 	info := polyvisor.Info{
-		State: i.d.state, ID: -1, Persistent: i.d.persistent, MaxMemory: i.d.config.Memory, Memory: i.d.config.Memory,
+		State: i.d.state, ID: -1, Persistent: i.d.persistent, MaxMemory: i.d.config.MaxMemory, Memory: i.d.config.Memory,
 		VCPUs: i.d.config.VCPUs, CPUTime: 1500 * time.Millisecond, LastStop: i.d.last,
 	}
-	if i.d.state.Active() {
+	if i.d.id > 0 {
 		info.ID = i.d.id
 	}
 	return info, i.exists()
@@ -396,21 +421,37 @@ func (i *recInstance) Config(ctx context.Context) (*polyvisor.Config, error) {
 
 // operate runs one operation of the table.
 func (i *recInstance) operate(ctx context.Context, op polyvisor.Op, effect func() error) error {
-	i.r.mu.Lock()
-	if i.d.ops++; i.d.ops > 1 {
-		i.r.violate("%s while another operation is under way on the domain", op)
-	}
-	i.r.mu.Unlock()
-	defer func() {
-		i.r.mu.Lock()
-		defer i.r.mu.Unlock()
-		i.d.ops--
-	}()
+	defer i.alone(string(op))()
 	return i.apply(ctx, op, effect)
 }
 
+// alone notes that the root package promises to call nothing else that
+// changes the domain until done is called.
+func (i *recInstance) alone(call string) (done func()) {
+	i.r.mu.Lock()
+	defer i.r.mu.Unlock()
+	if i.d.ops++; i.d.ops > 1 {
+		i.r.violate("%s while another operation is under way on the domain", call)
+	}
+	return func() {
+		i.r.mu.Lock()
+		defer i.r.mu.Unlock()
+		i.d.ops--
+	}
+}
+
 func (i *recInstance) apply(ctx context.Context, op polyvisor.Op, effect func() error) error {
-	leave, err := i.r.enter(ctx, string(op))
+	return i.do(ctx, string(op), func() error {
+		if !i.d.state.Allowed(op) { // changed since State: the driver's own check
+			return &polyvisor.StateError{Op: op, State: i.d.state, Want: polyvisor.Transitions[op].From}
+		}
+		return effect()
+	})
+}
+
+// do runs a call on a domain that exists.
+func (i *recInstance) do(ctx context.Context, call string, effect func() error) error {
+	leave, err := i.r.enter(ctx, call)
 	defer leave()
 	if err != nil {
 		return err
@@ -420,9 +461,6 @@ func (i *recInstance) apply(ctx context.Context, op polyvisor.Op, effect func() 
 	if err := i.exists(); err != nil {
 		return err
 	}
-	if !i.d.state.Allowed(op) { // changed since State: the driver's own check
-		return &polyvisor.StateError{Op: op, State: i.d.state, Want: polyvisor.Transitions[op].From}
-	}
 	return effect()
 }
 
@@ -430,8 +468,14 @@ func (i *recInstance) become(s polyvisor.State) func() error {
 	return func() error { i.d.state = s; return nil }
 }
 
-func (i *recInstance) Start(ctx context.Context, _ polyvisor.StartOptions) error {
-	return i.operate(ctx, polyvisor.OpStart, func() error { i.d.run(i.r); return nil })
+func (i *recInstance) Start(ctx context.Context, o polyvisor.StartOptions) error {
+	i.r.startedWith(o)
+	return i.operate(ctx, polyvisor.OpStart, func() error {
+		if i.d.run(i.r); o.Paused {
+			i.d.state = polyvisor.Paused
+		}
+		return nil
+	})
 }
 
 func (i *recInstance) Destroy(ctx context.Context) error {
@@ -498,48 +542,6 @@ func (i *recInstance) Reboot(ctx context.Context) error {
 	return i.operate(ctx, polyvisor.OpReboot, i.become(polyvisor.Running))
 }
 
-func (i *recInstance) Save(ctx context.Context, path string) error {
-	return i.operate(ctx, polyvisor.OpSave, func() error {
-		i.r.saved[path] = i.d
-		i.d.end(i.r, polyvisor.StopKilled)
-		return nil
-	})
-}
-
-func (i *recInstance) CoreDump(ctx context.Context, _ string) error {
-	return i.operate(ctx, polyvisor.OpCoreDump, func() error { return nil })
-}
-
-func (i *recInstance) Rename(ctx context.Context, name string) error {
-	return i.operate(ctx, polyvisor.OpRename, func() error { i.d.config.Name = name; return nil })
-}
-
-func (i *recInstance) SetMaxMemory(ctx context.Context, n polyvisor.Bytes) error {
-	return i.operate(ctx, polyvisor.OpSetMaxMemory, func() error {
-		i.d.config.MaxMemory, i.d.config.Memory = n, min(n, i.d.config.Memory)
-		return nil
-	})
-}
-
-func (i *recInstance) SetMemory(ctx context.Context, n polyvisor.Bytes) error {
-	return i.change(ctx, "set memory", func() error { i.d.config.Memory = n; return nil })
-}
-
-// change runs one operation that is legal in every state.
-func (i *recInstance) change(ctx context.Context, call string, effect func() error) error {
-	leave, err := i.r.enter(ctx, call)
-	defer leave()
-	if err != nil {
-		return err
-	}
-	i.r.mu.Lock()
-	defer i.r.mu.Unlock()
-	if err := i.exists(); err != nil {
-		return err
-	}
-	return effect()
-}
-
 func (i *recInstance) OpenConsole(ctx context.Context, _ polyvisor.ConsoleOptions) (io.ReadWriteCloser, error) {
 	var con *recConsole
 	err := i.operate(ctx, polyvisor.OpConsole, func() error {
@@ -586,8 +588,11 @@ func (c *recConsole) Close() error {
 	return nil
 }
 
-// bare hides every ability of an Instance.
-type bare struct{ polyvisor.Instance }
+// bare hides every ability of an Instance, bareDriver those of a Driver.
+type (
+	bare       struct{ polyvisor.Instance }
+	bareDriver struct{ polyvisor.Driver }
+)
 
 // onlyCalls drops the calls that are not of interest.
 func onlyCalls(calls []string, want ...string) []string {

@@ -118,7 +118,7 @@ type Option func(*options)
 
 type options struct {
 	registry *Registry
-	early    string
+	early    *string
 	driver   OpenOptions
 }
 

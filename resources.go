@@ -5,35 +5,6 @@ import (
 	"fmt"
 )
 
-// turn runs f while it is the domain's turn, with its state.
-func (d *Domain) turn(ctx context.Context, f func(ctx context.Context, state State) error) error {
-	s, err := d.conn.acquire(ctx, d.id)
-	if err != nil {
-		return err
-	}
-	defer d.conn.release(s)
-	state, err := d.inst.State(ctx)
-	if err != nil {
-		return err
-	}
-	return f(ctx, state)
-}
-
-// change runs an operation that is legal in every state, with the ability it
-// needs.
-func change[T any](ctx context.Context, d *Domain, op string, need Feature, f func(ctx context.Context, i T, state State) error) error {
-	return d.conn.call(ctx, op, d.Name(), func(ctx context.Context) error {
-		if err := d.admit(need); err != nil {
-			return err
-		}
-		i, ok := As[T](d.inst)
-		if !ok {
-			return d.conn.missing(need)
-		}
-		return d.turn(ctx, func(ctx context.Context, state State) error { return f(ctx, i, state) })
-	})
-}
-
 func badArg(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrInvalidConfig}, args...)...)
 }
@@ -45,26 +16,23 @@ func badArg(format string, args ...any) error {
 // the domain cannot start until it is given some.
 //
 // Errors: ErrInvalidConfig if n is more than the maximum, or 0 for an active
-// domain; ErrUnsupported if the active domain has no balloon.
+// domain; ErrUnsupported if the active domain's driver has no balloon.
 func (d *Domain) SetMemory(ctx context.Context, n Bytes) error {
-	return change(ctx, d, "set memory", FeatureMemory, func(ctx context.Context, i MemorySetter, state State) error {
+	return change(ctx, d, "set memory", FeatureMemory, d.conn.checkMemory(n), func(ctx context.Context, i MemorySetter, active bool) error {
+		if active {
+			if err := d.conn.need(FeatureBalloon); err != nil {
+				return err
+			}
+		}
 		info, err := d.inst.Info(ctx)
 		if err != nil {
 			return err
 		}
 		switch {
-		case state.Active() && n == 0:
+		case active && n == 0:
 			return badArg("memory: an active domain needs some; destroy it to take all of it")
-		case n > info.MaxMemory && (state.Active() || info.MaxMemory != 0):
+		case info.MaxMemory != 0 && n > info.MaxMemory:
 			return badArg("memory: %s is more than the maximum, %s; see SetMaxMemory", n, info.MaxMemory)
-		}
-		if err := d.conn.checkMemory(n); err != nil {
-			return err
-		}
-		if state.Active() {
-			if err := d.conn.need(FeatureBalloon); err != nil {
-				return err
-			}
 		}
 		return i.SetMemory(ctx, n)
 	})
@@ -73,14 +41,11 @@ func (d *Domain) SetMemory(ctx context.Context, n Bytes) error {
 // SetMaxMemory changes the most memory that an inactive domain can be given, in
 // bytes (virDomainSetMaxMemory). Its memory is lowered to it if it has more.
 func (d *Domain) SetMaxMemory(ctx context.Context, n Bytes) error {
-	return d.operate(ctx, OpSetMaxMemory, FeatureMemory, func(ctx context.Context, _ *slot) error {
-		i, ok := As[MemorySetter](d.inst)
-		if !ok {
-			return d.conn.missing(FeatureMemory)
-		}
-		if err := d.conn.checkMemory(n); err != nil {
-			return err
-		}
+	args := d.conn.checkMemory(n)
+	if n == 0 {
+		args = badArg("max_memory: 0; SetMemory takes a domain's memory away")
+	}
+	return change(ctx, d, OpSetMaxMemory, FeatureMemory, args, func(ctx context.Context, i MemorySetter, _ bool) error {
 		return i.SetMaxMemory(ctx, n)
 	})
 }
@@ -99,23 +64,30 @@ func (c *Conn) checkMemory(n Bytes) error {
 
 // SetVCPUs changes the number of virtual CPUs (virDomainSetVcpus, assign_vcpu):
 // of an active domain by hot-plug, up to Config.MaxVCPUs; of an inactive one in
-// its definition, where the maximum follows if it is less.
+// its definition, where the maximum rises with it. A definition's topology
+// bounds it.
 func (d *Domain) SetVCPUs(ctx context.Context, n int) error {
-	return change(ctx, d, "set vcpus", FeatureVCPUs, func(ctx context.Context, i VCPUSetter, state State) error {
-		if n < 1 || d.conn.caps.MaxVCPUs > 0 && n > d.conn.caps.MaxVCPUs {
-			return badArg("vcpus: %d; want 1 to %d", n, d.conn.caps.MaxVCPUs)
-		}
-		if state.Active() {
+	var args error
+	switch most := d.conn.caps.MaxVCPUs; {
+	case n < 1:
+		args = badArg("vcpus: %d; a domain needs at least one", n)
+	case most > 0 && n > most:
+		args = badArg("vcpus: %d, the host allows at most %d", n, most)
+	}
+	return change(ctx, d, "set vcpus", FeatureVCPUs, args, func(ctx context.Context, i VCPUSetter, active bool) error {
+		if active {
 			if err := d.conn.need(FeatureMaxVCPUs); err != nil {
 				return err
 			}
-			c, err := d.inst.Config(ctx)
-			if err != nil {
-				return err
-			}
-			if n > c.MaxVCPUs {
-				return badArg("vcpus: %d; this domain was started with room for %d", n, c.MaxVCPUs)
-			}
+		}
+		c, err := d.inst.Config(ctx)
+		switch {
+		case err != nil:
+			return err
+		case active && n > c.MaxVCPUs:
+			return badArg("vcpus: %d; this domain was started with room for %d", n, c.MaxVCPUs)
+		case n > c.MaxVCPUs && !c.Topology.IsZero():
+			return badArg("vcpus: %d; the domain's topology has room for %d", n, c.MaxVCPUs)
 		}
 		return i.SetVCPUs(ctx, n)
 	})
@@ -125,13 +97,10 @@ func (d *Domain) SetVCPUs(ctx context.Context, n int) error {
 // where it may run (virDomainGetVcpus).
 func (d *Domain) VCPUs(ctx context.Context) ([]VCPU, error) {
 	var list []VCPU
-	err := d.read(ctx, "vcpus", func(ctx context.Context) (err error) {
-		if err := d.conn.need(FeatureVCPUInfo); err != nil {
+	err := d.read(ctx, "vcpus", func(ctx context.Context) error {
+		i, err := offered[VCPULister](d.conn, d.inst, FeatureVCPUInfo)
+		if err != nil {
 			return err
-		}
-		i, ok := As[VCPULister](d.inst)
-		if !ok {
-			return d.conn.missing(FeatureVCPUInfo)
 		}
 		list, err = i.VCPUs(ctx)
 		return err
@@ -142,10 +111,11 @@ func (d *Domain) VCPUs(ctx context.Context) ([]VCPU, error) {
 // PinVCPU binds a virtual CPU to host CPUs (virDomainPinVcpu): for the rest of
 // an active domain's run, or in the definition of an inactive one.
 func (d *Domain) PinVCPU(ctx context.Context, vcpu int, cpus CPUSet) error {
-	return change(ctx, d, "pin vcpu", FeatureVCPUPin, func(ctx context.Context, i VCPUPinner, _ State) error {
-		if cpus.IsZero() {
-			return badArg("pin vcpu: no CPU; a virtual CPU needs at least one")
-		}
+	var args error
+	if cpus.IsZero() {
+		args = badArg("no CPU; a virtual CPU needs at least one")
+	}
+	return change(ctx, d, "pin vcpu", FeatureVCPUPin, args, func(ctx context.Context, i VCPUPinner, _ bool) error {
 		if err := d.checkVCPU(ctx, VCPUConfig{Number: vcpu}); err != nil {
 			return err
 		}
@@ -155,8 +125,15 @@ func (d *Domain) PinVCPU(ctx context.Context, vcpu int, cpus CPUSet) error {
 
 // ConfigureVCPU replaces the settings of one virtual CPU (configure_vcpu): for
 // the rest of an active domain's run, or in the definition of an inactive one.
+// An affinity in them needs FeatureVCPUPin too.
 func (d *Domain) ConfigureVCPU(ctx context.Context, c VCPUConfig) error {
-	return change(ctx, d, "configure vcpu", FeatureVCPUConfig, func(ctx context.Context, i VCPUConfigurer, _ State) error {
+	var p problems
+	p.weight(c)
+	args := p.err()
+	if !c.Affinity.IsZero() && args == nil {
+		args = d.conn.need(FeatureVCPUPin)
+	}
+	return change(ctx, d, "configure vcpu", FeatureVCPUConfig, args, func(ctx context.Context, i VCPUConfigurer, _ bool) error {
 		if err := d.checkVCPU(ctx, c); err != nil {
 			return err
 		}
@@ -164,6 +141,7 @@ func (d *Domain) ConfigureVCPU(ctx context.Context, c VCPUConfig) error {
 	})
 }
 
+// checkVCPU checks settings against the domain's virtual CPUs.
 func (d *Domain) checkVCPU(ctx context.Context, v VCPUConfig) error {
 	c, err := d.inst.Config(ctx)
 	if err != nil {

@@ -2,40 +2,28 @@ package polyvisor
 
 import (
 	"context"
-	"path/filepath"
+	"path"
 	"strings"
+	"unicode/utf8"
 )
 
-// Save stops the domain and writes its run to a new file at path, on the host
-// of the hypervisor (virDomainSave). Afterwards the domain is inactive, a
-// transient one gone; Conn.Restore continues it. If it fails the domain goes on
-// as before and there is no file. ErrExists if the file exists.
-func (d *Domain) Save(ctx context.Context, path string) error {
-	return d.operate(ctx, OpSave, FeatureSave, func(ctx context.Context, _ *slot) error {
-		i, ok := As[Saver](d.inst)
-		if !ok {
-			return d.conn.missing(FeatureSave)
-		}
-		if err := checkPath(path); err != nil {
-			return err
-		}
-		return i.Save(ctx, path)
+// Save stops the domain and writes its run to a new file, on the host of the
+// hypervisor (virDomainSave). Afterwards the domain is inactive, a transient
+// one gone; Conn.Restore continues it. If it fails the domain goes on as before
+// and there is no file. file is an absolute path; ErrExists if there is one.
+func (d *Domain) Save(ctx context.Context, file string) error {
+	return change(ctx, d, OpSave, FeatureSave, checkPath(file), func(ctx context.Context, i Saver, _ bool) error {
+		return i.Save(ctx, file)
 	})
 }
 
-// CoreDump writes the guest's memory and processor state to a new file at path,
-// on the host of the hypervisor, for analysis (virDomainCoreDump). The guest is
-// stopped meanwhile and then goes on in the state it was in.
-func (d *Domain) CoreDump(ctx context.Context, path string) error {
-	return d.operate(ctx, OpCoreDump, FeatureCoreDump, func(ctx context.Context, _ *slot) error {
-		i, ok := As[CoreDumper](d.inst)
-		if !ok {
-			return d.conn.missing(FeatureCoreDump)
-		}
-		if err := checkPath(path); err != nil {
-			return err
-		}
-		return i.CoreDump(ctx, path)
+// CoreDump writes the guest's memory and processor state to a new file, on the
+// host of the hypervisor, for analysis (virDomainCoreDump). The guest is
+// stopped meanwhile and then goes on in the state it was in. file is an
+// absolute path; ErrExists if there is one.
+func (d *Domain) CoreDump(ctx context.Context, file string) error {
+	return change(ctx, d, OpCoreDump, FeatureCoreDump, checkPath(file), func(ctx context.Context, i CoreDumper, _ bool) error {
+		return i.CoreDump(ctx, file)
 	})
 }
 
@@ -44,37 +32,36 @@ func (d *Domain) CoreDump(ctx context.Context, path string) error {
 //
 // Errors: ErrNotFound, ErrInvalidConfig for a file that is damaged or holds no
 // saved domain, ErrExists if its name or UUID is in use.
-func (c *Conn) Restore(ctx context.Context, path string, opts ...StartOption) (*Domain, error) {
+func (c *Conn) Restore(ctx context.Context, file string, opts ...StartOption) (*Domain, error) {
 	o := startOptions(opts)
 	return c.made(ctx, "restore", "", func(ctx context.Context) (Instance, error) {
-		if err := c.need(FeatureSave); err != nil {
+		r, err := offered[Restorer](c, c.driver, FeatureSave)
+		if err != nil {
 			return nil, err
 		}
 		if err := c.mayMake(false, o); err != nil {
 			return nil, err
 		}
-		if err := checkPath(path); err != nil {
+		if err := checkPath(file); err != nil {
 			return nil, err
 		}
-		if err := c.writable(); err != nil {
+		if err := c.mayAdd(); err != nil {
 			return nil, err
 		}
-		r, ok := As[Restorer](c.driver)
-		if !ok {
-			return nil, c.missing(FeatureSave)
-		}
-		return r.Restore(ctx, path, o)
+		return r.Restore(ctx, file, o)
 	})
 }
 
-func checkPath(path string) error {
+// checkPath checks the path of a file on the hypervisor's host, which has
+// slashes, whatever this host has.
+func checkPath(file string) error {
 	switch {
-	case path == "":
+	case file == "":
 		return badArg("no path of a file")
-	case strings.ContainsRune(path, 0):
-		return badArg("path %q contains a NUL byte", path)
-	case !filepath.IsAbs(path):
-		return badArg("path %q is relative; the hypervisor needs an absolute one", path)
+	case strings.ContainsRune(file, 0) || !utf8.ValidString(file):
+		return badArg("path %q contains a NUL byte or is not UTF-8", file)
+	case !path.IsAbs(file):
+		return badArg("path %q is relative; the hypervisor needs an absolute one", file)
 	}
 	return nil
 }

@@ -55,11 +55,12 @@ func (c *Conn) unref(s *slot) {
 	}
 }
 
-// abortable runs a Start so that Destroy can end it.
-func (c *Conn) abortable(ctx context.Context, s *slot, f func(ctx context.Context) error) error {
+// abortable runs a Start, in the domain's turn, so that Destroy can end it.
+func (c *Conn) abortable(ctx context.Context, id uuid.UUID, f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	ended := make(chan struct{})
 	c.mu.Lock()
+	s := c.slots[id]
 	s.abort, s.ended = cancel, ended
 	c.mu.Unlock()
 	defer func() {

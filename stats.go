@@ -3,6 +3,7 @@ package polyvisor
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -53,9 +54,6 @@ type NICStats struct {
 func (d *Domain) Stats(ctx context.Context) (Stats, error) {
 	var s Stats
 	err := d.read(ctx, "stats", func(ctx context.Context) (err error) {
-		if err := d.conn.need(FeatureStats); err != nil {
-			return err
-		}
 		s, err = d.conn.stats(ctx, d.inst)
 		return err
 	})
@@ -63,9 +61,9 @@ func (d *Domain) Stats(ctx context.Context) (Stats, error) {
 }
 
 func (c *Conn) stats(ctx context.Context, inst Instance) (Stats, error) {
-	i, ok := As[StatsReader](inst)
-	if !ok {
-		return Stats{}, c.missing(FeatureStats)
+	i, err := offered[StatsReader](c, inst, FeatureStats)
+	if err != nil {
+		return Stats{}, err
 	}
 	return i.Stats(ctx)
 }
@@ -74,26 +72,28 @@ func (c *Conn) stats(ctx context.Context, inst Instance) (Stats, error) {
 const statsAtOnce = 16
 
 // Stats gives the counters of the domains that the filter selects, in the order
-// of Domains. Domains that vanish meanwhile are left out.
+// of Domains. Domains that vanish meanwhile are left out. Several domains are
+// asked at a time; the first that fails otherwise ends the call.
 func (c *Conn) Stats(ctx context.Context, f DomainFilter) ([]Stats, error) {
-	if err := c.need(FeatureStats); err != nil {
-		return nil, wrap("stats", c.typ, "", err)
-	}
-	doms, err := c.Domains(ctx, f)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]Instance, len(doms))
-	for i, d := range doms {
-		list[i] = d.inst
-	}
+	f.Labels = maps.Clone(f.Labels)
 	var all []Stats
-	err = c.call(ctx, "stats", "", func(ctx context.Context) (err error) {
-		if b, ok := As[BulkStatsReader](c.driver); ok {
-			all, err = b.BulkStats(ctx, list)
+	err := c.call(ctx, "stats", "", func(ctx context.Context) error {
+		if err := c.need(FeatureStats); err != nil {
 			return err
 		}
-		all, err = c.statsOfEach(ctx, list)
+		doms, err := c.selected(ctx, f)
+		if err != nil {
+			return err
+		}
+		list := make([]Instance, len(doms))
+		for i, d := range doms {
+			list[i] = d.inst
+		}
+		if b, ok := As[BulkStatsReader](c.driver); ok {
+			all, err = b.BulkStats(ctx, list)
+		} else {
+			all, err = c.statsOfEach(ctx, list)
+		}
 		return err
 	})
 	return all, err
@@ -101,29 +101,64 @@ func (c *Conn) Stats(ctx context.Context, f DomainFilter) ([]Stats, error) {
 
 // statsOfEach asks the domains, several at a time.
 func (c *Conn) statsOfEach(ctx context.Context, list []Instance) ([]Stats, error) {
-	all, errs := make([]Stats, len(list)), make([]error, len(list))
-	var wg sync.WaitGroup
-	next := make(chan int)
+	var (
+		all    = make([]Stats, len(list))
+		kept   = make([]bool, len(list))
+		wg     sync.WaitGroup
+		next   = make(chan int)
+		first  sync.Once
+		failed error
+		panics any
+	)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := func(err error, panicked any) {
+		first.Do(func() {
+			failed, panics = err, panicked
+			cancel()
+		})
+	}
+	ask := func(i int) {
+		defer func() {
+			if p := recover(); p != nil {
+				stop(nil, p)
+			}
+		}()
+		s, err := c.stats(ctx, list[i])
+		switch {
+		case err == nil:
+			all[i], kept[i] = s, true
+		case !errors.Is(err, ErrNotFound):
+			stop(err, nil)
+		}
+	}
 	for range min(statsAtOnce, len(list)) {
 		wg.Go(func() {
 			for i := range next {
-				all[i], errs[i] = c.stats(ctx, list[i])
+				ask(i)
 			}
 		})
 	}
-	for i := range list {
+	for i := 0; i < len(list) && ctx.Err() == nil; i++ {
 		next <- i
 	}
 	close(next)
 	wg.Wait()
-	kept := all[:0]
-	for i, err := range errs {
-		switch {
-		case err == nil:
-			kept = append(kept, all[i])
-		case !errors.Is(err, ErrNotFound):
-			return nil, err
+	if panics != nil {
+		panic(panics) // the caller's, as that of any other call
+	}
+	if failed == nil {
+		failed = ctx.Err()
+	}
+	if failed != nil {
+		return nil, failed
+	}
+	n := 0
+	for i, k := range kept {
+		if k {
+			all[n] = all[i]
+			n++
 		}
 	}
-	return kept, nil
+	return all[:n], nil
 }

@@ -26,11 +26,15 @@ const (
 // in, as Conn.Define and Conn.Create do it.
 func (c *Config) WithDefaults() *Config {
 	d := c.Clone()
+	d.normalize()
 	if d.UUID == uuid.Nil {
 		d.UUID = uuid.New()
 	}
 	if d.Memory == 0 {
 		d.Memory = DefaultMemory
+		if d.MaxMemory != 0 {
+			d.Memory = min(d.Memory, d.MaxMemory)
+		}
 	}
 	if d.VCPUs == 0 {
 		d.VCPUs = DefaultVCPUs

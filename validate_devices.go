@@ -2,6 +2,8 @@ package polyvisor
 
 import (
 	"crypto/rand"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -19,6 +21,9 @@ const (
 	maxWeight     = 10000
 	minCID        = 3
 	anyCID        = 1<<32 - 1
+	// maxOfAKind bounds how many devices of a kind and how many memory backings
+	// a configuration has.
+	maxOfAKind = 256
 )
 
 // deviceDefaults fills in what devices need and were not given.
@@ -27,7 +32,7 @@ func (c *Config) deviceDefaults() {
 		c.Disks[i].defaults(c)
 	}
 	for i := range c.NICs {
-		c.NICs[i].defaults()
+		c.NICs[i].defaults(c)
 	}
 }
 
@@ -53,14 +58,17 @@ func diskName(n int) string {
 	return "vd" + name
 }
 
-func (n *NIC) defaults() {
+func (n *NIC) defaults(c *Config) {
 	if n.Network == "" {
 		n.Network = NetworkUser
 	}
-	if n.MAC.IsZero() {
+	for n.MAC.IsZero() {
 		// The prefix that QEMU and libvirt use for KVM guests; locally administered.
-		rand.Read(n.MAC[:])
-		copy(n.MAC[:], []byte{0x52, 0x54, 0x00})
+		mac := MAC{0x52, 0x54, 0x00}
+		rand.Read(mac[3:])
+		if !slices.ContainsFunc(c.NICs, func(o NIC) bool { return o.MAC == mac }) {
+			n.MAC = mac
+		}
 	}
 }
 
@@ -76,35 +84,65 @@ func (c *Config) validateResources(p *problems) {
 		p.add("vcpus: %d is more than max_vcpus, %d", c.VCPUs, c.MaxVCPUs)
 	}
 	cpus := max(c.VCPUs, c.MaxVCPUs, 1)
-	if t := c.Topology; !t.IsZero() && (t.Sockets < 1 || t.Cores < 1 || t.Threads < 1 || t.Sockets*t.Cores*t.Threads != cpus) {
+	if t := c.Topology; !t.IsZero() && !t.fits(cpus) {
 		p.add("topology: %d sockets of %d cores of %d threads are not %d vCPUs", t.Sockets, t.Cores, t.Threads, cpus)
 	}
-	for i, v := range c.VCPU {
-		p.vcpu(v, cpus)
-		if i > 0 && v.Number <= c.VCPU[i-1].Number {
-			p.add("vcpu: number %d comes after %d; give each once, in rising order", v.Number, c.VCPU[i-1].Number)
+	if len(c.VCPU) > cpus {
+		p.add("vcpu: settings of %d vCPUs, the domain has %d", len(c.VCPU), cpus)
+	} else {
+		for i, v := range c.VCPU {
+			p.vcpu(v, cpus)
+			if i > 0 && v.Number <= c.VCPU[i-1].Number {
+				p.add("vcpu: number %d comes after %d; give each once, in rising order", v.Number, c.VCPU[i-1].Number)
+			}
 		}
 	}
-	for i, m := range c.MemoryBacking {
+	if p.count("memory_backing", len(c.MemoryBacking)) {
+		p.memoryBacking(c.MemoryBacking)
+	}
+	p.labels(c.Labels)
+}
+
+// fits tells whether the product is the number of CPUs, which no overflow
+// feigns.
+func (t Topology) fits(cpus int) bool {
+	return t.Sockets > 0 && t.Cores > 0 && t.Threads > 0 &&
+		t.Threads == cpus/t.Sockets/t.Cores && t.Sockets*t.Cores*t.Threads == cpus
+}
+
+// count bounds a list; false means that it is too long to be looked at.
+func (p *problems) count(what string, n int) bool {
+	if n > maxOfAKind {
+		p.add("%s: %d, at most %d are allowed", what, n, maxOfAKind)
+	}
+	return n <= maxOfAKind
+}
+
+func (p *problems) memoryBacking(list []MemoryBacking) {
+	for i, m := range list {
 		switch {
 		case m.File.IsZero():
 			p.add("memory_backing[%d]: no file", i)
 		case m.Start%pageBytes != 0 || m.End%pageBytes != 0 || m.Start >= m.End:
 			p.add("memory_backing[%d]: %#x to %#x is not a range of whole pages", i, m.Start, m.End)
 		}
-		for j, o := range c.MemoryBacking[:i] {
+		for j, o := range list[:i] {
 			if m.Start < o.End && o.Start < m.End {
 				p.add("memory_backing[%d]: overlaps memory_backing[%d]", i, j)
+				break
 			}
 		}
 	}
-	p.labels(c.Labels)
 }
 
 func (p *problems) vcpu(v VCPUConfig, cpus int) {
 	if v.Number < 0 || v.Number >= cpus {
 		p.add("vcpu: number %d; the domain has 0 to %d", v.Number, cpus-1)
 	}
+	p.weight(v)
+}
+
+func (p *problems) weight(v VCPUConfig) {
 	if v.Weight < 0 || v.Weight > maxWeight {
 		p.add("vcpu: weight %d of vCPU %d; want 1 to %d, or 0 for the host's default", v.Weight, v.Number, maxWeight)
 	}
@@ -113,8 +151,10 @@ func (p *problems) vcpu(v VCPUConfig, cpus int) {
 func (p *problems) labels(labels map[string]string) {
 	if len(labels) > maxLabels {
 		p.add("labels: %d, at most %d are allowed", len(labels), maxLabels)
+		return
 	}
-	for k, v := range labels {
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		v := labels[k]
 		if k == "" || len(k) > maxLabelKey || strings.ContainsFunc(k, notLabelRune) {
 			p.add("labels: key %q; want 1 to %d letters, digits, '.', '-', '_' or '/'", k, maxLabelKey)
 		}
@@ -128,30 +168,34 @@ func notLabelRune(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(".-_/", r)
 }
 
-// validateDevices checks each device and that no two have the same name.
+// validateDevices checks each device and that no two of a kind have the same
+// name.
 func (c *Config) validateDevices(p *problems) {
-	seen := make(map[string]bool)
-	for _, d := range c.Devices() {
-		p.device(d)
-		id := d.DeviceID()
-		if nic, ok := d.(*NIC); id == "" || ok && nic.MAC.IsZero() {
-			continue // named by the defaults
-		}
-		if seen[id] {
-			p.add("devices: two are named %s", id)
-		}
-		seen[id] = true
+	few := p.count("disks", len(c.Disks))
+	few = p.count("nics", len(c.NICs)) && few
+	few = p.count("shares", len(c.Shares)) && few
+	if few {
+		c.eachDevice(p)
 	}
 	if v := c.Vsock; v != nil && v.CID != 0 && (v.CID < minCID || v.CID == anyCID) {
 		p.add("vsock.cid: %d is reserved; want %d or more, or 0 to let the driver choose", v.CID, minCID)
 	}
 }
 
-// checkDevice checks one device that is to be attached.
-func checkDevice(d Device) error {
-	var p problems
-	p.device(d)
-	return p.err()
+func (c *Config) eachDevice(p *problems) {
+	type name struct{ kind, id string }
+	seen := make(map[name]bool)
+	for _, d := range c.Devices() {
+		p.device(d)
+		if unnamed(d) {
+			continue // named by the defaults
+		}
+		n := name{kindOf(d), d.DeviceID()}
+		if seen[n] {
+			p.add("%s %q: another %s of the domain has that name", n.kind, n.id, n.kind)
+		}
+		seen[n] = true
+	}
 }
 
 func (p *problems) device(d Device) {
@@ -161,23 +205,24 @@ func (p *problems) device(d Device) {
 	case *NIC:
 		p.nic(d)
 	case *Share:
+		name := fmt.Sprintf("share %q", d.Tag)
 		if d.Tag == "" || len(d.Tag) > maxShareTag || !utf8.ValidString(d.Tag) || strings.ContainsFunc(d.Tag, unicode.IsControl) {
-			p.add("share: tag %q; want 1 to %d bytes of UTF-8", d.Tag, maxShareTag)
+			p.add("share: tag %q; want 1 to %d bytes of UTF-8 without control characters", d.Tag, maxShareTag)
 		}
 		if d.Source == "" {
-			p.add("share %s: no source directory", d.Tag)
+			p.add("%s: no source directory", name)
 		}
-		p.path("share "+d.Tag, d.Source)
-		p.mode("share "+d.Tag, d.Mode)
+		p.path(name, d.Source)
+		p.mode(name, d.Mode)
 	case *RNG:
 		p.path("rng", d.Source)
 	}
 }
 
 func (p *problems) disk(d *Disk) {
-	name := "disk " + d.Target
+	name := fmt.Sprintf("disk %q", d.Target)
 	if strings.ContainsFunc(d.Target, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }) {
-		p.add("%s: target %q; want small letters and digits, such as vda", name, d.Target)
+		p.add("%s: the target wants small letters and digits, such as vda", name)
 	}
 	if d.Source.IsZero() {
 		p.add("%s: no source image", name)

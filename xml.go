@@ -1,9 +1,6 @@
 package polyvisor
 
-import (
-	"context"
-	"fmt"
-)
+import "context"
 
 // DefineXML is Define with libvirt domain XML (virDomainDefineXML). A driver
 // that speaks to libvirt passes the XML on as it is; others read it as a
@@ -23,31 +20,32 @@ func (c *Conn) fromXML(ctx context.Context, op, xml string, transient bool, o St
 		if err := c.need(FeatureXML); err != nil {
 			return nil, err
 		}
-		if d, ok := As[XMLDefiner](c.driver); ok {
-			if err := c.mayMake(transient, o); err != nil {
-				return nil, err
-			}
-			if err := c.writable(); err != nil {
-				return nil, err
-			}
-			if transient {
-				return d.CreateXML(ctx, xml, o)
-			}
-			return d.DefineXML(ctx, xml)
-		}
-		config, err := c.parseXML(xml)
-		if err != nil {
+		if err := c.mayMake(transient, o); err != nil {
 			return nil, err
 		}
-		return c.makeDomain(ctx, config, transient, o)
+		d, ok := As[XMLDefiner](c.driver)
+		if !ok {
+			config, err := c.parseXML(xml)
+			if err != nil {
+				return nil, err
+			}
+			return c.makeDomain(ctx, config, transient, o)
+		}
+		if err := c.mayAdd(); err != nil {
+			return nil, err
+		}
+		if transient {
+			return d.CreateXML(ctx, xml, o)
+		}
+		return d.DefineXML(ctx, xml)
 	})
 }
 
 // parseXML reads domain XML with the driver's codec.
 func (c *Conn) parseXML(xml string) (*Config, error) {
-	codec, ok := As[XMLCodec](c.driver)
-	if !ok {
-		return nil, c.missing(FeatureXML)
+	codec, err := offered[XMLCodec](c, c.driver, FeatureXML)
+	if err != nil {
+		return nil, err
 	}
 	return codec.ParseDomainXML(xml)
 }
@@ -65,9 +63,9 @@ func (d *Domain) XML(ctx context.Context) (string, error) {
 			xml, err = i.XML(ctx)
 			return err
 		}
-		codec, ok := As[XMLCodec](d.conn.driver)
-		if !ok {
-			return d.conn.missing(FeatureXML)
+		codec, err := offered[XMLCodec](d.conn, d.conn.driver, FeatureXML)
+		if err != nil {
+			return err
 		}
 		c, err := d.inst.Config(ctx)
 		if err != nil {
@@ -97,19 +95,18 @@ func (d *Domain) UpdateDeviceXML(ctx context.Context, xml string) error {
 }
 
 func (d *Domain) deviceXML(ctx context.Context, op deviceOp, xml string, raw func(XMLInstance, context.Context, string) error) error {
-	return d.conn.call(ctx, op.name, d.Name(), func(ctx context.Context) error {
-		if err := d.admit(FeatureXML); err != nil {
+	return d.conn.call(ctx, string(op.op), d.Name(), func(ctx context.Context) error {
+		for _, f := range []Feature{FeatureXML, FeatureDevices} {
+			if err := d.conn.need(f); err != nil {
+				return err
+			}
+		}
+		if _, ok := As[XMLInstance](d.inst); ok {
+			return perform(ctx, d, op.op, FeatureXML, nil, func(ctx context.Context, i XMLInstance, _ bool) error { return raw(i, ctx, xml) })
+		}
+		codec, err := offered[XMLCodec](d.conn, d.conn.driver, FeatureXML)
+		if err != nil {
 			return err
-		}
-		if err := d.conn.need(FeatureDevices); err != nil {
-			return err
-		}
-		if i, ok := As[XMLInstance](d.inst); ok {
-			return d.turn(ctx, func(ctx context.Context, _ State) error { return raw(i, ctx, xml) })
-		}
-		codec, ok := As[XMLCodec](d.conn.driver)
-		if !ok {
-			return d.conn.missing(FeatureXML)
 		}
 		dev, err := codec.ParseDeviceXML(xml)
 		if err != nil {
@@ -118,6 +115,3 @@ func (d *Domain) deviceXML(ctx context.Context, op deviceOp, xml string, raw fun
 		return d.changeDevice(ctx, op, dev)
 	})
 }
-
-// errNilDevice refuses a nil device, typed or not.
-var errNilDevice = fmt.Errorf("%w: no device", ErrInvalidConfig)

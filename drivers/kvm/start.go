@@ -62,6 +62,10 @@ func (d *driver) Create(ctx context.Context, c *polyvisor.Config, o polyvisor.St
 		return nil, ended(ctx, classify(err))
 	}
 	defer lock.Unlock()
+	// Without this, NewRun would wait for a VM process that might be about to end.
+	if v, err := d.instance(c.Name, u).look(ctx); err == nil && v.status != nil {
+		return nil, fmt.Errorf("the UUID %s is taken by domain %q: %w", c.UUID, v.run.Name, polyvisor.ErrExists)
+	}
 	end, err := d.run(ctx, c, o, store.RunSpec{Name: c.Name, UUID: u, Config: text, Transient: true})
 	if err != nil {
 		return nil, ended(ctx, err)
@@ -87,6 +91,9 @@ func named(c *polyvisor.Config) *polyvisor.Config {
 // transient one it gives what will tell of its end.
 func (d *driver) run(ctx context.Context, c *polyvisor.Config, o polyvisor.StartOptions, spec store.RunSpec) (*watcher, error) {
 	run, err := d.store.NewRun(ctx, spec)
+	if errors.Is(err, store.ErrActive) && spec.Transient {
+		return nil, &classed{polyvisor.ErrExists, err} // another domain's UUID
+	}
 	if err != nil {
 		return nil, classify(err)
 	}

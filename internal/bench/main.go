@@ -54,7 +54,7 @@ func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&o.json, "json", "", "also write all figures as JSON to this `file`")
 	only := f.String("only", "", "measure only these, of "+strings.Join(parts, ","))
-	f.IntVar(&o.rounds, "rounds", 3, "rounds of boots")
+	f.IntVar(&o.rounds, "rounds", 5, "rounds of boots")
 	f.IntVar(&o.pairs, "pairs", 41, "pairs of slices for the cost of an exit, 15 or more")
 	f.BoolVar(&o.count, "count", false, "count")
 	f.BoolVar(&o.nested, "nested", true, "use the nested machine")

@@ -71,6 +71,10 @@ func MedianRatio(a, b []float64, confidence float64, seed uint64) (Interval, err
 
 // Bootstrap gives the median of x with its percentile interval of the confidence, between 0 and 1.
 func Bootstrap(x []float64, confidence float64, seed uint64) (Interval, error) {
+	return bootstrap(x, confidence, seed, Resamples)
+}
+
+func bootstrap(x []float64, confidence float64, seed uint64, resamples int) (Interval, error) {
 	if len(x) == 0 || !(confidence > 0 && confidence < 1) {
 		return Interval{}, ErrData
 	}
@@ -80,7 +84,7 @@ func Bootstrap(x []float64, confidence float64, seed uint64) (Interval, error) {
 		}
 	}
 	rng := rand.New(rand.NewPCG(seed, uint64(len(x))))
-	medians := make([]float64, Resamples)
+	medians := make([]float64, resamples)
 	draw := make([]float64, len(x))
 	for i := range medians {
 		for j := range draw {

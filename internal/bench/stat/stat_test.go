@@ -104,9 +104,6 @@ func TestMedianRatioOfPairs(t *testing.T) {
 
 // Of many intervals of 90 % about nine in ten must hold the truth.
 func TestBootstrapCovers(t *testing.T) {
-	if testing.Short() {
-		t.Skip("draws a few million numbers")
-	}
 	rng := rand.New(rand.NewPCG(3, 4))
 	const trials, truth = 200, 5.0
 	held := 0
@@ -115,7 +112,7 @@ func TestBootstrapCovers(t *testing.T) {
 		for j := range x {
 			x[j] = truth + rng.NormFloat64()
 		}
-		i, err := Bootstrap(x, 0.9, uint64(k))
+		i, err := bootstrap(x, 0.9, uint64(k), 500)
 		require.NoError(t, err)
 		if i.Low <= truth && truth <= i.High {
 			held++
