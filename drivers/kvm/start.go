@@ -62,9 +62,8 @@ func (d *driver) Create(ctx context.Context, c *polyvisor.Config, o polyvisor.St
 		return nil, ended(ctx, classify(err))
 	}
 	defer lock.Unlock()
-	// Without this, NewRun would wait for a VM process that might be about to end.
-	if v, err := d.instance(c.Name, u).look(ctx); err == nil && v.status != nil {
-		return nil, fmt.Errorf("the UUID %s is taken by domain %q: %w", c.UUID, v.run.Name, polyvisor.ErrExists)
+	if a, err := d.store.ActiveByUUID(u); err == nil {
+		return nil, fmt.Errorf("UUID %s belongs to the active domain %q: %w", c.UUID, a.Name, polyvisor.ErrExists)
 	}
 	end, err := d.run(ctx, c, o, store.RunSpec{Name: c.Name, UUID: u, Config: text, Transient: true})
 	if err != nil {
