@@ -33,6 +33,7 @@ type driver struct {
 
 	watchers *watchers
 	local    *localMachines // of isolation=none
+	hubs     hubs           // of events
 }
 
 // openDriver checks that the host can run machines, opens the store, and

@@ -183,3 +183,18 @@ func TestDestroyCrashed(t *testing.T) {
 		require.Equal(t, polyvisor.Crashed, state(t, d))
 	})
 }
+
+// The UUID of a domain that runs is taken, whatever the name.
+func TestCreateWithTakenUUID(t *testing.T) {
+	inEach(t, func(t *testing.T, p place) {
+		c, ctx := p.open(t), patiently(t)
+		d := create(t, c, config("a", ""))
+		cfg := config("b", "")
+		cfg.UUID = d.UUID()
+		_, err := c.Create(ctx, cfg)
+		requireCode(t, err, polyvisor.ErrExists, `"a"`)
+		_, err = c.Define(ctx, cfg)
+		requireCode(t, err, polyvisor.ErrExists)
+		require.Equal(t, polyvisor.Running, state(t, d))
+	})
+}

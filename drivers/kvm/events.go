@@ -5,7 +5,9 @@ package kvm
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,19 +18,32 @@ import (
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/vmmproc"
 )
 
-// subscription tells what is in the store's journal. Who does something to a
-// domain, in whichever process, writes it there in the order in which it happens;
-// only the death of a VM process has to be noticed, by following each run.
-type subscription struct {
+// eventHub gives what is in the store's journal to the subscribers of a
+// connection. Who does something to a domain, in whichever process, writes it
+// there in the order in which it happens; only the death of a VM process has to be
+// noticed, by following each run. There is a hub while there are subscribers.
+type eventHub struct {
 	d       *driver
 	journal *store.Journal
 	ctx     context.Context
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 
-	mu   sync.Mutex // guards the following, and calls of sink
-	sink func(polyvisor.Event)
+	mu   sync.Mutex // guards the following, and calls of the sinks
+	subs []*subscriber
 	runs map[store.UUID]*runState
+}
+
+// subscriber is a sink for what comes behind a place in the journal.
+type subscriber struct {
+	sink func(polyvisor.Event)
+	from int64
+}
+
+// hubs is the hub of a connection.
+type hubs struct {
+	mu  sync.Mutex
+	hub *eventHub // nil without subscribers
 }
 
 // runState is what is known of a run that has started and not stopped.
@@ -36,6 +51,8 @@ type runState struct {
 	token  string
 	paused bool
 	told   bool // paused is from the journal
+	// crashed says that the guest has crashed and is kept.
+	crashed bool
 	// asked is closed when its VM process has said whether it is paused, or
 	// cannot.
 	asked chan struct{}
@@ -43,21 +60,68 @@ type runState struct {
 
 // Subscribe begins to tell events.
 func (d *driver) Subscribe(ctx context.Context, sink func(polyvisor.Event)) (func(), error) {
-	j, err := d.store.OpenJournal()
+	d.hubs.mu.Lock()
+	defer d.hubs.mu.Unlock()
+	h := d.hubs.hub
+	if h == nil {
+		var err error
+		if h, err = d.newHub(ctx); err != nil {
+			return nil, ended(ctx, classify(err))
+		}
+		d.hubs.hub = h
+	}
+	from, err := h.journal.Size()
 	if err != nil {
+		d.dropHubLocked()
 		return nil, classify(err)
 	}
-	s := &subscription{d: d, journal: j, sink: sink, runs: make(map[store.UUID]*runState)}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	if err := s.begin(ctx); err != nil {
-		s.close()
-		return nil, err
-	}
-	s.wg.Go(s.read)
-	return s.close, nil
+	sub := &subscriber{sink, from}
+	h.mu.Lock()
+	h.subs = append(h.subs, sub)
+	h.mu.Unlock()
+	return func() { d.unsubscribe(h, sub) }, nil
 }
 
-func (s *subscription) close() {
+func (d *driver) unsubscribe(h *eventHub, sub *subscriber) {
+	d.hubs.mu.Lock()
+	defer d.hubs.mu.Unlock()
+	h.mu.Lock()
+	h.subs = slices.DeleteFunc(h.subs, func(s *subscriber) bool { return s == sub })
+	h.mu.Unlock()
+	d.dropHubLocked()
+}
+
+// dropHubLocked ends the hub if it has no subscribers.
+func (d *driver) dropHubLocked() {
+	h := d.hubs.hub
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	none := len(h.subs) == 0
+	h.mu.Unlock()
+	if none {
+		h.close()
+		d.hubs.hub = nil
+	}
+}
+
+func (d *driver) newHub(ctx context.Context) (*eventHub, error) {
+	j, err := d.store.OpenJournal()
+	if err != nil {
+		return nil, err
+	}
+	h := &eventHub{d: d, journal: j, runs: make(map[store.UUID]*runState)}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	if err := h.begin(ctx); err != nil {
+		h.close()
+		return nil, err
+	}
+	h.wg.Go(h.read)
+	return h, nil
+}
+
+func (s *eventHub) close() {
 	s.cancel()
 	_ = s.journal.Close()
 	s.wg.Wait()
@@ -65,7 +129,7 @@ func (s *subscription) close() {
 
 // begin looks at what runs already. A VM process that does not answer counts as
 // running.
-func (s *subscription) begin(ctx context.Context) error {
+func (s *eventHub) begin(ctx context.Context) error {
 	patience, cancel := context.WithTimeout(ctx, lookPatience)
 	defer cancel()
 	for _, r := range s.followActive() {
@@ -78,7 +142,7 @@ func (s *subscription) begin(ctx context.Context) error {
 }
 
 // followActive follows the runs that are not followed yet.
-func (s *subscription) followActive() []*runState {
+func (s *eventHub) followActive() []*runState {
 	active, err := s.d.store.Active()
 	s.d.warnDamaged(err)
 	s.mu.Lock()
@@ -92,7 +156,7 @@ func (s *subscription) followActive() []*runState {
 	return list
 }
 
-func (s *subscription) followLocked(a store.Active) *runState {
+func (s *eventHub) followLocked(a store.Active) *runState {
 	r := &runState{token: a.Token, asked: make(chan struct{})}
 	s.runs[a.UUID] = r
 	s.wg.Go(func() { s.follow(a, r) })
@@ -100,20 +164,20 @@ func (s *subscription) followLocked(a store.Active) *runState {
 }
 
 // read gives the journal to the sink until the subscription is closed.
-func (s *subscription) read() {
+func (s *eventHub) read() {
 	for {
 		events, err := s.journal.Next()
 		if err != nil {
 			if s.ctx.Err() == nil {
 				s.d.log.Error("the journal of events cannot be read any more", "error", err)
-				s.gap(time.Now())
+				s.gap(time.Now(), math.MaxInt64)
 			}
 			return
 		}
 		for _, e := range events {
 			if e.Type == store.EventGap {
 				s.followActive()
-				s.gap(e.Time)
+				s.gap(e.Time, e.End)
 				continue
 			}
 			s.tell(e)
@@ -121,14 +185,23 @@ func (s *subscription) read() {
 	}
 }
 
-func (s *subscription) gap(t time.Time) {
+// give calls the sinks. s.mu is held.
+func (s *eventHub) give(e polyvisor.Event, end int64) {
+	for _, sub := range s.subs {
+		if end > sub.from {
+			sub.sink(e)
+		}
+	}
+}
+
+func (s *eventHub) gap(t time.Time, end int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sink(polyvisor.Event{Type: polyvisor.EventGap, Time: t})
+	s.give(polyvisor.Event{Type: polyvisor.EventGap, Time: t}, end)
 }
 
 // tell gives one event of the journal to the sink.
-func (s *subscription) tell(e store.Event) {
+func (s *eventHub) tell(e store.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ctx.Err() != nil {
@@ -158,6 +231,17 @@ func (s *subscription) tell(e store.Event) {
 			stop = stopOf(*e.Stop)
 		}
 		out.Stop, out.State = &stop, stop.Reason.State()
+		if e.Stop != nil && e.Stop.Cleared {
+			out.State = polyvisor.Shutoff // it was kept, and is known
+		}
+	case e.Type == store.EventPreserved && e.Stop != nil:
+		stop := stopOf(*e.Stop)
+		out.Type, out.Stop, out.State = polyvisor.EventSuspended, &stop, polyvisor.Paused
+		if r.crashed = stop.Reason.State() == polyvisor.Crashed; r.crashed {
+			out.State = polyvisor.Crashed
+		}
+	case r != nil && r.crashed:
+		out.State = polyvisor.Crashed
 	case r != nil && r.paused:
 		out.State = polyvisor.Paused
 	case r != nil:
@@ -165,12 +249,12 @@ func (s *subscription) tell(e store.Event) {
 	default:
 		out.State = s.inactiveState(e)
 	}
-	s.sink(out)
+	s.give(out, e.End)
 }
 
 // inactiveState is the state of a domain that does not run, which its last stop
 // decides.
-func (s *subscription) inactiveState(e store.Event) polyvisor.State {
+func (s *eventHub) inactiveState(e store.Event) polyvisor.State {
 	rec, err := s.d.store.LastStop(e.UUID)
 	if e.Type == store.EventUndefined || err != nil || rec.Cleared {
 		return polyvisor.Shutoff
@@ -179,7 +263,7 @@ func (s *subscription) inactiveState(e store.Event) polyvisor.State {
 }
 
 // follow notices the death of a VM process, which cannot write it down itself.
-func (s *subscription) follow(a store.Active, r *runState) {
+func (s *eventHub) follow(a store.Active, r *runState) {
 	ended, err := s.wait(a, r)
 	if ended || s.ctx.Err() != nil {
 		return // it wrote it down
@@ -215,7 +299,7 @@ func (s *subscription) follow(a store.Active, r *runState) {
 
 // wait waits for the end of a run at its VM process. It says false if the process
 // cannot tell.
-func (s *subscription) wait(a store.Active, r *runState) (bool, error) {
+func (s *eventHub) wait(a store.Active, r *runState) (bool, error) {
 	asked := sync.OnceFunc(func() { close(r.asked) })
 	defer asked()
 	c, err := vmmproc.Dial(s.ctx, a.Dir)
@@ -229,7 +313,7 @@ func (s *subscription) wait(a store.Active, r *runState) (bool, error) {
 	}
 	s.mu.Lock()
 	if !r.told {
-		r.paused = status.State == vmmproc.StatePaused
+		r.paused, r.crashed = status.State != vmmproc.StateRunning, status.State == vmmproc.StateCrashed
 	}
 	s.mu.Unlock()
 	asked()
@@ -239,7 +323,7 @@ func (s *subscription) wait(a store.Active, r *runState) (bool, error) {
 
 // tellDeath is for read-only connections, which may not clear away, so that there
 // may be nobody to write it down.
-func (s *subscription) tellDeath(a store.Active) {
+func (s *eventHub) tellDeath(a store.Active) {
 	if _, err := os.Lstat(s.d.store.RunDir(a.UUID)); err != nil {
 		return // someone has cleared away and written it down
 	}
@@ -248,7 +332,7 @@ func (s *subscription) tellDeath(a store.Active) {
 		return
 	}
 	rec.Time = time.Now()
-	s.tell(store.Event{Type: store.EventStopped, Time: rec.Time, Name: a.Name, UUID: a.UUID, Run: a.Token, Stop: &rec})
+	s.tell(store.Event{Type: store.EventStopped, Time: rec.Time, Name: a.Name, UUID: a.UUID, Run: a.Token, Stop: &rec, End: math.MaxInt64})
 }
 
 var _ polyvisor.EventSource = (*driver)(nil)

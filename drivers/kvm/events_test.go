@@ -170,7 +170,7 @@ func TestEventsLeaveNothing(t *testing.T) {
 			require.NoError(t, s.Close())
 		}
 		eventually(t, func() bool { return inUse(t).fds <= before.fds }, "descriptors are left: %d, now %d", before.fds, inUse(t).fds)
-		require.Zero(t, goroutinesWith("(*subscription)"))
+		require.Zero(t, goroutinesWith("(*eventHub)"))
 
 		// Closing the connection ends them too.
 		c2 := p.open(t)
@@ -179,6 +179,6 @@ func TestEventsLeaveNothing(t *testing.T) {
 		require.NoError(t, c2.Close())
 		_, err = s.Next(ctx)
 		require.ErrorIs(t, err, polyvisor.ErrClosed)
-		require.Zero(t, goroutinesWith("(*subscription)"))
+		require.Zero(t, goroutinesWith("(*eventHub)"))
 	})
 }

@@ -9,7 +9,7 @@ var features = []polyvisor.Feature{
 	polyvisor.FeatureConsoleLog, polyvisor.FeatureLifecyclePolicy, polyvisor.FeatureCoreDump, polyvisor.FeatureMemory,
 	polyvisor.FeatureMaxMemory, polyvisor.FeatureVCPUs, polyvisor.FeatureVCPUInfo, polyvisor.FeatureVCPUPin,
 	polyvisor.FeatureLabels, polyvisor.FeatureAutostart, polyvisor.FeatureRename, polyvisor.FeatureStats,
-	polyvisor.FeatureEvents,
+	polyvisor.FeatureEvents, polyvisor.FeatureXML, polyvisor.FeaturePreserve,
 }
 
 const (
@@ -19,12 +19,10 @@ const (
 
 // reasons says why it cannot do the rest, as facts about this version.
 var reasons = map[polyvisor.Feature]string{
-	polyvisor.FeaturePreserve:       "a VM process ends with its guest and keeps nothing of it",
-	polyvisor.FeatureRenameRestart:  "a VM process ends with its guest and keeps nothing of it",
+	polyvisor.FeatureRenameRestart:  "a VM process runs one guest and starts no other domain",
 	polyvisor.FeatureSave:           "the engine cannot write the state of its devices and of the interrupt controllers to a file",
 	polyvisor.FeatureVCPUConfig:     "a weight needs a cgroup for each vCPU's thread, and the driver makes no cgroups",
 	polyvisor.FeatureDevices:        noPCI,
-	polyvisor.FeatureXML:            "this driver reads and writes JSON only",
 	polyvisor.FeatureConsoleFiles:   "the console goes to a log file and to whoever opens it, not to files of the caller",
 	polyvisor.FeatureHypervisorLog:  "the VM process writes to vmm.log in the domain's state directory and nowhere else",
 	polyvisor.FeatureInstanceID:     "an instance ID identifies a protected guest, and the engine runs none",

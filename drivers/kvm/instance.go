@@ -56,7 +56,7 @@ type view struct {
 	state polyvisor.State
 	run   *store.Active     // nil if inactive
 	def   *store.Definition // nil if transient
-	stop  *polyvisor.Stop   // the end of the last run, if inactive
+	stop  *polyvisor.Stop   // the end of the last run, if inactive, or of a guest that is kept
 	// status is the VM process's own word; nil while it is being started.
 	status *vmmproc.Status
 }
@@ -138,8 +138,15 @@ func (v *view) ask(ctx context.Context) error {
 		return err
 	}
 	v.status = &s
-	if s.State == vmmproc.StatePaused {
+	switch s.State {
+	case vmmproc.StatePaused, vmmproc.StateEnded:
 		v.state = polyvisor.Paused
+	case vmmproc.StateCrashed:
+		v.state = polyvisor.Crashed
+	}
+	if s.Ended != nil {
+		stop := stopFrom(*s.Ended)
+		v.stop = &stop
 	}
 	return nil
 }

@@ -125,27 +125,55 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	dirs, err := o.Directories()
+	if err != nil {
+		return o, err
+	}
+	o.StateDir, o.RunDir, o.CacheDir = dirs.State, dirs.Run, dirs.Cache
+	return o, nil
+}
+
+// Directories are the absolute directories of a connection.
+type Directories struct {
+	// State holds definitions, Run sockets and locks of active machines, Cache
+	// unpacked kernels; see Options.
+	State, Run, Cache string
+}
+
+// Directories gives the directories that Open uses: those of the options, and
+// the defaults for what is empty. It creates none.
+func (o Options) Directories() (Directories, error) {
+	dirs := Directories{State: o.StateDir, Run: o.RunDir, Cache: o.CacheDir}
 	for _, d := range []struct {
 		dir         *string
 		system, env string
 		home        string // under the home directory
 	}{
-		{&o.StateDir, "/var/lib/polyvisor", "XDG_STATE_HOME", ".local/state"},
-		{&o.CacheDir, "/var/cache/polyvisor", "XDG_CACHE_HOME", ".cache"},
-		{&o.RunDir, "/run/polyvisor", "XDG_RUNTIME_DIR", ""},
+		{&dirs.State, "/var/lib/polyvisor", "XDG_STATE_HOME", ".local/state"},
+		{&dirs.Cache, "/var/cache/polyvisor", "XDG_CACHE_HOME", ".cache"},
+		{&dirs.Run, "/run/polyvisor", "XDG_RUNTIME_DIR", ""},
 	} {
 		if *d.dir == "" {
 			dir, err := defaultDir(o.System, d.system, d.env, d.home)
 			if err != nil {
-				return o, err
+				return dirs, err
 			}
 			*d.dir = dir
 		}
 		if !filepath.IsAbs(*d.dir) {
-			return o, fmt.Errorf("%w: directory %q: want an absolute path", polyvisor.ErrInvalidConfig, *d.dir)
+			return dirs, fmt.Errorf("%w: directory %q: want an absolute path", polyvisor.ErrInvalidConfig, *d.dir)
 		}
 	}
-	return o, nil
+	return dirs, nil
+}
+
+// DirectoriesOf gives the directories of a kvm URI.
+func DirectoriesOf(u *polyvisor.URI) (Directories, error) {
+	o, err := parseOptions(u, polyvisor.OpenOptions{})
+	if err != nil {
+		return Directories{}, err
+	}
+	return o.Directories()
 }
 
 // defaultDir follows the XDG base directory specification. A relative value of

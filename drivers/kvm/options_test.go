@@ -70,3 +70,28 @@ func TestBadOptions(t *testing.T) {
 		require.ErrorContains(t, err, name)
 	}
 }
+
+func TestDirectoriesOf(t *testing.T) {
+	t.Setenv("HOME", "/home/u")
+	t.Setenv("XDG_STATE_HOME", "")
+	t.Setenv("XDG_CACHE_HOME", "")
+	t.Setenv("XDG_RUNTIME_DIR", "/run/user/7")
+	for uri, want := range map[string]Directories{
+		"kvm:///session":              {"/home/u/.local/state/polyvisor", "/run/user/7/polyvisor", "/home/u/.cache/polyvisor"},
+		"kvm:///session?run=/r":       {"/home/u/.local/state/polyvisor", "/r", "/home/u/.cache/polyvisor"},
+		"kvm:///system?state=/s":      {"/s", "/run/polyvisor", "/var/cache/polyvisor"},
+		"kvm:///system?cache=/c%20/d": {"/var/lib/polyvisor", "/run/polyvisor", "/c /d"},
+	} {
+		u, err := polyvisor.ParseURI(uri)
+		require.NoError(t, err)
+		got, err := DirectoriesOf(u)
+		require.NoError(t, err)
+		require.Equal(t, want, got, uri)
+	}
+	for _, uri := range []string{"kvm:///other", "kvm:///session?state=relative"} {
+		u, err := polyvisor.ParseURI(uri)
+		require.NoError(t, err)
+		_, err = DirectoriesOf(u)
+		require.ErrorIs(t, err, polyvisor.ErrInvalidConfig, uri)
+	}
+}

@@ -40,6 +40,9 @@ func (i *instance) Start(ctx context.Context, o polyvisor.StartOptions) error {
 	if err != nil {
 		return err
 	}
+	if v, err := i.look(ctx); err == nil && v.status != nil && v.status.Ended != nil {
+		return fmt.Errorf("%w: the guest has ended (%s) and is kept for inspection; destroy the domain first", polyvisor.ErrInvalidState, v.stop.Reason)
+	}
 	_, err = i.d.run(ctx, c, o, store.RunSpec{Name: def.Name, UUID: def.UUID, Config: def.Config})
 	return ended(ctx, err)
 }
@@ -59,6 +62,9 @@ func (d *driver) Create(ctx context.Context, c *polyvisor.Config, o polyvisor.St
 		return nil, ended(ctx, classify(err))
 	}
 	defer lock.Unlock()
+	if a, err := d.store.ActiveByUUID(u); err == nil {
+		return nil, fmt.Errorf("UUID %s belongs to the active domain %q: %w", c.UUID, a.Name, polyvisor.ErrExists)
+	}
 	end, err := d.run(ctx, c, o, store.RunSpec{Name: c.Name, UUID: u, Config: text, Transient: true})
 	if err != nil {
 		return nil, ended(ctx, err)
@@ -84,6 +90,9 @@ func named(c *polyvisor.Config) *polyvisor.Config {
 // transient one it gives what will tell of its end.
 func (d *driver) run(ctx context.Context, c *polyvisor.Config, o polyvisor.StartOptions, spec store.RunSpec) (*watcher, error) {
 	run, err := d.store.NewRun(ctx, spec)
+	if errors.Is(err, store.ErrActive) && spec.Transient {
+		return nil, &classed{polyvisor.ErrExists, err} // another domain's UUID
+	}
 	if err != nil {
 		return nil, classify(err)
 	}

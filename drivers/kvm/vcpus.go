@@ -65,6 +65,9 @@ func vcpusOf(list []vmmproc.VCPU) ([]polyvisor.VCPU, error) {
 	for n, v := range list {
 		// A thread that sleeps waits for an interrupt, or is paused.
 		vcpus[n] = polyvisor.VCPU{Number: n, State: polyvisor.VCPUBlocked, CPU: v.CPU, CPUTime: v.Time}
+		if v.CPU < 0 {
+			vcpus[n].State = polyvisor.VCPUOffline // its thread has ended
+		}
 		if v.Running {
 			vcpus[n].State = polyvisor.VCPURunning
 		}

@@ -265,6 +265,11 @@ func TestDoctor(t *testing.T) {
 	require.Contains(t, out, "driver  ok       memtest, memtest 1, amd64 guests, up to 8 vCPUs\n")
 	require.Contains(t, out, "virtual machines can run here\n")
 
+	dir := t.TempDir()
+	cli.KVMDirectories = func(u *polyvisor.URI) (string, string, error) {
+		return dir + u.Path + "/state", dir + u.Path + "/run", nil
+	}
+	t.Cleanup(func() { cli.KVMDirectories = nil })
 	code, out, err := invoke(t, "", "-c", "kvm:///session?device=/nonexistent", "doctor", "-o", "json")
 	require.Equal(t, 1, code)
 	require.Empty(t, err)
@@ -274,4 +279,5 @@ func TestDoctor(t *testing.T) {
 		"huge pages", "transparent huge pages", "memory", "state directory", "run directory", "kernel"} {
 		require.Contains(t, out, fmt.Sprintf(`"name": %q`, name))
 	}
+	require.Contains(t, out, dir+"/session/run")
 }

@@ -7,6 +7,7 @@
 //	STATE/domains/UUID/stop.json    how the last run ended
 //	STATE/domains/UUID/vmm.log      what the VM process had to say
 //	RUN/last-id                     last numeric id given out
+//	RUN/events                      journal of what happens, see [Journal]
 //	RUN/UUID/run.json               id, process, start time, config of this run
 //	RUN/UUID/control.sock           control socket of the VM process
 //

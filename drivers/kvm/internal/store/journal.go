@@ -49,6 +49,8 @@ type Event struct {
 	Run    string      `json:"run,omitempty"`
 	Paused bool        `json:"paused,omitempty"` // the vCPUs are stopped after it
 	Stop   *StopRecord `json:"stop,omitempty"`
+	// End is where the line ends in the journal; set by the reader.
+	End int64 `json:"-"`
 }
 
 const (
@@ -69,6 +71,11 @@ func (s *Store) announce(e Event) { _ = appendEvent(s.journal(), e) }
 // Announce appends an event of this run to the journal.
 func (r *Run) Announce(what EventType, paused bool) error {
 	return r.announce(Event{Type: what, Paused: paused})
+}
+
+// AnnouncePreserved tells that the guest has ended and is kept.
+func (r *Run) AnnouncePreserved(stop StopRecord) error {
+	return r.announce(Event{Type: EventPreserved, Time: stop.Time, Paused: true, Stop: &stop})
 }
 
 func (r *Run) announce(e Event) error {
@@ -161,6 +168,16 @@ func (s *Store) OpenJournal() (_ *Journal, err error) {
 	return j, nil
 }
 
+// Size is how long the journal is: events that are appended from now on end
+// beyond it.
+func (j *Journal) Size() (int64, error) {
+	fi, err := j.file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return fi.Size(), nil
+}
+
 // Close ends Next with os.ErrClosed. It may be called more than once.
 func (j *Journal) Close() error { return j.close() }
 
@@ -198,15 +215,16 @@ func (j *Journal) read() ([]Event, error) {
 			return nil, nil // the rest of the line is being written
 		}
 		j.offset += int64(n) // no line is so long: it is damaged, and so is what follows up to its end
-		return []Event{gap()}, nil
+		return j.gap(), nil
 	}
-	j.offset += int64(end)
 	var events []Event
 	for line := range bytes.Lines(b[:end]) {
+		j.offset += int64(len(line))
 		var e Event
 		if json.Unmarshal(line, &e) != nil || e.Type == "" {
-			e = gap()
+			e = j.gap()[0]
 		}
+		e.End = j.offset
 		if l := len(events); e.Type == EventGap && l > 0 && events[l-1].Type == EventGap {
 			continue
 		}
@@ -230,13 +248,15 @@ func (j *Journal) skipHole() ([]Event, error) {
 		n, err := j.file.ReadAt(j.buf, j.offset)
 		if i := bytes.IndexByte(j.buf[:n], '\n'); i >= 0 {
 			j.offset += int64(i) + 1
-			return []Event{gap()}, nil
+			return j.gap(), nil
 		}
 		if err != nil || n == 0 {
-			return []Event{gap()}, nil
+			return j.gap(), nil
 		}
 		j.offset += int64(n)
 	}
 }
 
-func gap() Event { return Event{Type: EventGap, Time: time.Now().UTC()} }
+func (j *Journal) gap() []Event {
+	return []Event{{Type: EventGap, Time: time.Now().UTC(), End: j.offset}}
+}

@@ -17,32 +17,6 @@ type Paths struct {
 	Run   string // need not survive it
 }
 
-// SystemPaths are the directories of kvm:///system.
-func SystemPaths() Paths {
-	return Paths{State: "/var/lib/polyvisor", Run: "/run/polyvisor"}
-}
-
-// SessionPaths are the directories of kvm:///session for the calling user, after
-// the XDG base directory specification. Without XDG_RUNTIME_DIR the run directory
-// is /tmp/polyvisor-UID; Open refuses it unless it belongs to the user alone.
-func SessionPaths() (Paths, error) {
-	state := os.Getenv("XDG_STATE_HOME")
-	if !filepath.IsAbs(state) {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return Paths{}, fmt.Errorf("no directory for the state of the session: %w; set HOME or XDG_STATE_HOME, or give state= in the URI", err)
-		}
-		state = filepath.Join(home, ".local", "state")
-	}
-	p := Paths{State: filepath.Join(state, "polyvisor")}
-	if run := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(run) {
-		p.Run = filepath.Join(run, "polyvisor")
-	} else {
-		p.Run = fmt.Sprintf("/tmp/polyvisor-%d", os.Getuid())
-	}
-	return p, nil
-}
-
 // ensureDir creates dir, mode 0700, and its parents, and checks that it is a
 // directory of this user that nobody else can enter: what is in it is trusted.
 func ensureDir(dir string) error {

@@ -472,20 +472,6 @@ func TestUnsafeDirectories(t *testing.T) {
 	}
 }
 
-func TestSessionPaths(t *testing.T) {
-	t.Setenv("HOME", "/home/u")
-	t.Setenv("XDG_STATE_HOME", "")
-	t.Setenv("XDG_RUNTIME_DIR", "")
-	p, err := SessionPaths()
-	require.NoError(t, err)
-	require.Equal(t, Paths{"/home/u/.local/state/polyvisor", fmt.Sprintf("/tmp/polyvisor-%d", os.Getuid())}, p)
-	t.Setenv("XDG_STATE_HOME", "/s")
-	t.Setenv("XDG_RUNTIME_DIR", "/r")
-	p, err = SessionPaths()
-	require.NoError(t, err)
-	require.Equal(t, Paths{"/s/polyvisor", "/r/polyvisor"}, p)
-}
-
 func TestThousandDomains(t *testing.T) {
 	s := testStore(t)
 	for i := range 1000 {

@@ -92,6 +92,9 @@ func (c *serverConn) handle(req request) bool {
 	case opInfo:
 		return c.reply(req.ID, s.status(), nil)
 	case opShutdown, opReboot:
+		if err := s.hasEnded(); err != nil {
+			return c.reply(req.ID, nil, err)
+		}
 		s.mu.Lock()
 		s.comeBack = req.Op == opReboot
 		s.mu.Unlock()
@@ -173,7 +176,11 @@ func (s *Server) operate(ctx context.Context, req request) error {
 	if m == nil {
 		return ErrGone
 	}
-	var err error
+	err := s.hasEnded()
+	if err != nil && req.Op != opCoreDump {
+		return err
+	}
+	err = nil
 	switch req.Op {
 	case opSuspend:
 		if err = m.Suspend(ctx); err == nil {
@@ -209,6 +216,16 @@ func (s *Server) operate(ctx context.Context, req request) error {
 		return s.whyCanceled(ctx)
 	}
 	return err
+}
+
+// hasEnded is the error of operations on a guest that has ended and is kept.
+func (s *Server) hasEnded() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended == nil {
+		return nil
+	}
+	return &Error{CodeInvalidState, fmt.Sprintf("the guest has ended (%s) and is kept for inspection; destroy the domain", s.ended.Reason)}
 }
 
 func (s *Server) whyCanceled(ctx context.Context) error {
@@ -340,6 +357,12 @@ func (s *Server) status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.Reboots = s.reboots
+	if s.ended != nil {
+		st.Ended, st.State = s.ended, StateEnded
+		if s.ended.Reason == ReasonCrash {
+			st.State = StateCrashed
+		}
+	}
 	st.CPUTime += s.cpuTime
 	if len(s.exits) > 0 {
 		sum := make(map[string]uint64, len(s.exits))

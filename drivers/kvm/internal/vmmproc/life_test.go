@@ -86,7 +86,7 @@ func TestFailedStart(t *testing.T) {
 		{"build", fakeSpec{BuildError: "no such kernel", BuildCode: CodeNotFound}, Config{}, ErrNotFound, "build: no such kernel"},
 		{"start", fakeSpec{StartError: "no vcpu"}, Config{}, &Error{Code: CodeInternal}, "no vcpu"},
 		{"panic", fakeSpec{BuildPanic: true}, Config{}, &Error{Code: CodeInternal}, "the factory is broken"},
-		{"action", fakeSpec{}, Config{OnCrash: "preserve"}, ErrInvalidArgument, `"preserve"`},
+		{"action", fakeSpec{}, Config{OnCrash: "explode"}, ErrInvalidArgument, `"explode"`},
 		{"relative log", fakeSpec{}, Config{ConsoleLog: "log"}, ErrInvalidArgument, "not absolute"},
 		{"no such log", fakeSpec{}, Config{ConsoleLog: "/nonexistent/log"}, ErrNotFound, "/nonexistent/log"},
 	} {

@@ -51,6 +51,9 @@ type Info struct {
 const (
 	StateRunning = "running"
 	StatePaused  = "paused"
+	// Of a guest that has ended and is kept (ActionPreserve).
+	StateEnded   = "ended"
+	StateCrashed = "crashed"
 )
 
 // ErrMachineEnded is what a Machine's Input returns once the machine has ended.
@@ -125,6 +128,9 @@ type Action string
 const (
 	ActionDestroy Action = "destroy" // end the domain
 	ActionRestart Action = "restart" // build the machine anew and start it
+	// ActionPreserve keeps the machine that has ended, with its memory, until it
+	// is destroyed.
+	ActionPreserve Action = "preserve"
 )
 
 // Config is the part of a domain's configuration that the server carries out

@@ -97,6 +97,8 @@ type Status struct {
 	Started time.Time `json:"started"` // of the domain's run
 	Reboots int       `json:"reboots"` // machines built anew since
 	Console int       `json:"console"` // pid of the console's owner, 0 for none
+	// Ended says how the guest ended that is kept; nil if it has not.
+	Ended *Stop `json:"ended,omitempty"`
 }
 
 // Stop is how a domain's run ended.

@@ -60,6 +60,7 @@ type Server struct {
 	exits    map[string]uint64
 	vcpuTime []time.Duration
 	conns    map[*serverConn]struct{}
+	ended    *Stop // how the guest ended that is kept; see ActionPreserve
 	stop     *Stop // set when the run has ended
 
 	handlers sync.WaitGroup // connections and what they have under way
@@ -158,9 +159,9 @@ func (s *Server) build(ctx context.Context, n int) (m Machine, err error) {
 func (c *Config) validate() error {
 	for _, a := range []Action{c.OnPoweroff, c.OnReboot, c.OnCrash} {
 		switch a {
-		case "", ActionDestroy, ActionRestart:
+		case "", ActionDestroy, ActionRestart, ActionPreserve:
 		default:
-			return &Error{CodeInvalidArgument, fmt.Sprintf("unknown action %q; known are %q and %q", a, ActionDestroy, ActionRestart)}
+			return &Error{CodeInvalidArgument, fmt.Sprintf("unknown action %q; known are %q, %q and %q", a, ActionDestroy, ActionRestart, ActionPreserve)}
 		}
 	}
 	if c.ConsoleLog != "" && !filepath.IsAbs(c.ConsoleLog) {
@@ -238,10 +239,14 @@ func (s *Server) finish(m Machine, exit Exit, tidy bool) {
 		}
 	}
 	stop := Stop{Reason: exit.Reason, Detail: exit.Detail, Time: time.Now().UTC(), Exits: s.exits}
+	kept := s.ended != nil
+	if kept {
+		stop.Time = s.ended.Time
+	}
 	s.ln.Close()
 	// Who hears of the stop finds the log complete.
 	s.console.flush()
-	err := s.run.Finish(store.StopRecord{Reason: string(stop.Reason), Detail: stop.Detail, Time: stop.Time, Exits: stop.Exits})
+	err := s.run.Finish(store.StopRecord{Reason: string(stop.Reason), Detail: stop.Detail, Time: stop.Time, Exits: stop.Exits, Cleared: kept})
 	if err != nil {
 		s.log.Error("end of the run", "reason", stop.Reason, "err", err)
 	}

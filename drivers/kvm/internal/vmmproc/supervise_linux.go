@@ -31,6 +31,7 @@ func (s *Server) supervise(m Machine) {
 		}
 		stop, again := s.decide(exit)
 		if !again {
+			s.preserve(stop)
 			s.finish(m, stop, true)
 			return
 		}
@@ -102,11 +103,11 @@ func (s *Server) decide(exit Exit) (Exit, bool) {
 	case ReasonReset:
 		return exit, true
 	case ReasonReboot:
-		return exit, s.cfg.OnReboot != ActionDestroy
+		return exit, s.cfg.restartsOnReboot()
 	case ReasonShutdown:
 		if comeBack {
 			// The power button was pressed for a reboot.
-			return Exit{Reason: ReasonReboot, Detail: exit.Detail}, s.cfg.OnReboot != ActionDestroy
+			return Exit{Reason: ReasonReboot, Detail: exit.Detail}, s.cfg.restartsOnReboot()
 		}
 		return exit, s.cfg.OnPoweroff == ActionRestart
 	case ReasonCrash:
@@ -115,6 +116,45 @@ func (s *Server) decide(exit Exit) (Exit, bool) {
 		return exit, false
 	}
 	return Exit{Reason: ReasonCrash, Detail: fmt.Sprintf("the machine ended for the unknown reason %q: %s", exit.Reason, exit.Detail)}, false
+}
+
+// policy is what the configuration says about the end of a machine.
+func (c *Config) policy(r Reason) Action {
+	switch r {
+	case ReasonShutdown:
+		return c.OnPoweroff
+	case ReasonReboot:
+		return c.OnReboot
+	case ReasonCrash:
+		return c.OnCrash
+	}
+	return ActionDestroy
+}
+
+func (c *Config) restartsOnReboot() bool { return c.OnReboot == "" || c.OnReboot == ActionRestart }
+
+// preserve keeps the machine that has ended until it is destroyed, if the policy
+// says so.
+func (s *Server) preserve(exit Exit) {
+	if s.killed.Err() != nil || s.cfg.policy(exit.Reason) != ActionPreserve {
+		return
+	}
+	stop := &Stop{Reason: exit.Reason, Detail: exit.Detail, Time: time.Now().UTC()}
+	select {
+	case s.slow <- struct{}{}: // what is under way fails on the machine, which has ended
+	case <-s.killed.Done():
+		return
+	}
+	s.mu.Lock()
+	s.ended = stop
+	s.mu.Unlock()
+	err := s.run.AnnouncePreserved(store.StopRecord{Reason: string(stop.Reason), Detail: stop.Detail, Time: stop.Time})
+	<-s.slow
+	if err != nil {
+		s.log.Warn("an event could not be told", "event", store.EventPreserved, "err", err)
+	}
+	s.log.Info("the guest has ended and is kept", "reason", stop.Reason, "detail", stop.Detail)
+	<-s.killed.Done()
 }
 
 // rebuild closes the machine and starts another one in its place. A machine that
