@@ -92,12 +92,16 @@ func configCases() []Case {
 	}
 }
 
-// sameConfig compares Configs; no labels and an empty map of them are the same.
+// sameConfig compares Configs; no elements and an empty list of them are the
+// same.
 func sameConfig(a, b *polyvisor.Config) bool {
 	a, b = a.Clone(), b.Clone()
 	for _, c := range []*polyvisor.Config{a, b} {
-		if len(c.Labels) == 0 {
-			c.Labels = nil
+		v := reflect.ValueOf(c).Elem()
+		for i := range v.NumField() {
+			if f := v.Field(i); (f.Kind() == reflect.Slice || f.Kind() == reflect.Map) && f.Len() == 0 {
+				f.SetZero()
+			}
 		}
 	}
 	return reflect.DeepEqual(a, b)
