@@ -59,6 +59,9 @@ func (d *driver) Create(ctx context.Context, c *polyvisor.Config, o polyvisor.St
 		return nil, ended(ctx, classify(err))
 	}
 	defer lock.Unlock()
+	if a, err := d.store.ActiveByUUID(u); err == nil {
+		return nil, fmt.Errorf("UUID %s belongs to the active domain %q: %w", c.UUID, a.Name, polyvisor.ErrExists)
+	}
 	end, err := d.run(ctx, c, o, store.RunSpec{Name: c.Name, UUID: u, Config: text, Transient: true})
 	if err != nil {
 		return nil, ended(ctx, err)
