@@ -62,7 +62,7 @@ func (d *Domain) changeDevice(ctx context.Context, op deviceOp, dev Device) erro
 		if disk, ok := dev.(*Disk); ok && disk.Source.Open != nil && !active {
 			return badArg("disk %q: open files are for active domains; give a path", disk.Target)
 		}
-		if op.op != opDetach.op {
+		if op.op == opAttach.op {
 			if err := d.deviceDefaults(ctx, dev); err != nil {
 				return err
 			}
