@@ -65,8 +65,8 @@ var rules = []rule{
 	{pkg: internals + "exitbench", allow: []string{internals + "vmm", internals + "boot/linux/imagetest"}, reason: "measures the run loop"},
 
 	{pkg: "cmd/polyvisor", allow: []string{".", "cmd/polyvisor/internal/cli", "drivers/..."}, reason: "main: links the drivers, and tells the command about their directories"},
-	{pkg: "cmd/polyvisor/internal/cli", allow: []string{".", "internal/doctor", "github.com/spf13/cobra", "github.com/spf13/pflag",
-		"github.com/google/uuid", "golang.org/x/term", unix}, reason: "the command line works with any driver and knows none"},
+	{pkg: "cmd/polyvisor/internal/cli", allow: []string{".", "conformance", "domainxml", "internal/doctor", "github.com/spf13/cobra", "github.com/spf13/pflag",
+		"github.com/google/uuid", "golang.org/x/term", unix}, reason: "the command line works with any driver and knows none; files may be XML"},
 	{pkg: "cmd/polyvisor-vmm", allow: []string{"drivers/kvm/vmmain"}, reason: "main of the VM process: as small as can be"},
 
 	{pkg: "internal/check", reason: "reads source"},

@@ -27,7 +27,6 @@ var (
 		{"internal/nestedvm/init", "sets the loopback interface up in the nested machine; not a part of the engine"},
 	}
 	panicsIn = []exception{
-		{"cpuset.go:Use", "a mistake of the program, as an index out of range; input comes through ParseCPUSet"},
 		{"registry.go:Register", "a mistake of the program, found when it is initialised"},
 		{"cpuset.go:CPUs", "numbers outside the range are a mistake of the program, as a bad pattern is for regexp.MustCompile; Use and ParseCPUSet return errors"},
 		{"stats.go:statsOfEach", "passes on the panic of a goroutine to the caller, as in a call without one"},

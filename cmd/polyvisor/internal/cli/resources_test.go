@@ -112,7 +112,7 @@ func TestDevices(t *testing.T) {
 		{"attach-device web " + file("d.json", `{"rng": {}} 1`), "more data after"},
 		{"attach-device web " + file("a.xml", "<sound/>"), "sound: is not supported; disk, interface"},
 		{"attach-device web " + filepath.Join(dir, "none"), "no such file"},
-		{"detach-device web " + file("e.json", `{"disk": {"source": "x"}}`), "name the device by its target"},
+		{"detach-device web " + file("e.json", `{"disk": {"source": "x"}}`), "which one? name it by its target"},
 		{"detach-device web " + file("f.json", `{"disk": {"target": "vdz", "source": "x"}}`), "not found: device vdz"},
 	})
 	c := configOf(t, uri, "web")
@@ -160,7 +160,7 @@ func TestResources(t *testing.T) {
 	require.Contains(t, must(t, "-c", uri, "list", "--all", "--label", "tier=front"), "web")
 	failing(t, uri, [][2]string{
 		{"setmem web 2GiB", "memory: 2GiB is more than the maximum, 1GiB"},
-		{"setvcpus web 9", "vcpus: 9; want 1 to 8"},
+		{"setvcpus web 9", "vcpus: 9, the host allows at most 8"},
 		{"vcpupin web 4 0", "the domain has 0 to 3"},
 		{"domrename web other", "exists already: domain \"other\"; choose another name"},
 		{"labels web a=b ?=c", "labels: key \"?\""},

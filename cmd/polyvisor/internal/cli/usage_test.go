@@ -51,7 +51,7 @@ func TestUsageErrors(t *testing.T) {
 		{"setmem x 512", "512 alone means bytes"},
 		{"setmaxmem x much", "want a number and a unit"},
 		{"setvcpus x many", "setvcpus: \"many\" is not a number"},
-		{"vcpupin x 0 a", "\"a\" is not a number"},
+		{"vcpupin x 0 a", "\"a\" is not a CPU"},
 		{"vcpupin x 0", "want a domain and the number of a vCPU and a list of CPUs"},
 		{"vcpuconfig x 0", "nothing to change"},
 		{"vcpuconfig x y --weight 1", "\"y\" is not a number"},
