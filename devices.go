@@ -116,7 +116,8 @@ func bareDevice(dev Device) {
 	}
 }
 
-// deviceDefaults completes a device.
+// deviceDefaults completes a device that is to be attached or to take the place
+// of another.
 func (d *Domain) deviceDefaults(ctx context.Context, dev Device) error {
 	c, err := d.inst.Config(ctx)
 	if err != nil {

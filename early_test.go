@@ -1,3 +1,5 @@
+//go:build unix
+
 package polyvisor_test
 
 import (

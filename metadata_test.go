@@ -71,6 +71,17 @@ func TestSetState(t *testing.T) {
 		require.NoError(t, dom.SetState(t.Context(), polyvisor.Shutoff))
 		require.NoError(t, dom.SetState(t.Context(), polyvisor.Running))
 	})
+	t.Run("there meanwhile", func(t *testing.T) {
+		dom, r := inState(t, polyvisor.Running, nil)
+		r.setScript(func(_ context.Context, call string) error {
+			if call == "suspend" {
+				r.set(dom.UUID(), polyvisor.Paused) // by somebody else
+				return polyvisor.ErrInvalidState
+			}
+			return nil
+		})
+		require.NoError(t, dom.SetState(t.Context(), polyvisor.Paused))
+	})
 	t.Run("not known", func(t *testing.T) {
 		dom, r := inState(t, polyvisor.Running, nil)
 		r.setScript(failOn("state", polyvisor.ErrConnLost))
