@@ -23,6 +23,8 @@ import (
 type lab struct {
 	place
 	kernel, initrd, log string
+	boots               int
+	took                time.Duration // of the last boot
 }
 
 func newLab(t *testing.T) *lab {
@@ -31,6 +33,11 @@ func newLab(t *testing.T) *lab {
 		t.Skip("needs the nested machine (make test-nested), or a host whose KVM is of the hardware kind")
 	}
 	l := &lab{place: p, kernel: os.Getenv("POLYVISOR_TEST_KERNEL"), initrd: os.Getenv("POLYVISOR_TEST_INITRD"), log: filepath.Join(p.dir, "console.log")}
+	t.Cleanup(func() {
+		if b, err := os.ReadFile(l.log); err == nil && t.Failed() {
+			t.Logf("the consoles said at last:\n%s", b[max(0, len(b)-8192):])
+		}
+	})
 	release, err := "", error(nil)
 	if l.kernel == "" {
 		if l.kernel, release, err = testguest.FindKernel(); err != nil {
@@ -73,7 +80,9 @@ func (l *lab) boot(t *testing.T, c *polyvisor.Conn, cfg *polyvisor.Config) (*pol
 	d := create(t, c, cfg)
 	con := console(t, d)
 	con.await(t, testguest.FirstLine, 1)
-	t.Logf("%d vCPUs, %v: %v to the first line of init", cfg.VCPUs, cfg.Memory, time.Since(begin))
+	l.boots++
+	l.took = time.Since(begin)
+	t.Logf("%d vCPUs, %v: %v to the first line of init", cfg.VCPUs, cfg.Memory, l.took)
 	con.await(t, testguest.Ready, 1)
 	require.Empty(t, testguest.Errors(con.String()))
 	return d, con
@@ -94,8 +103,10 @@ func (l *lab) look(t *testing.T, con *terminal, cfg *polyvisor.Config) testguest
 	require.InDelta(t, float64(cfg.Memory), float64(r.MemTotal), float64(64*polyvisor.MiB+cfg.Memory/20))
 	require.Contains(t, []string{"kvm-clock", "tsc"}, r.Clocksource)
 	require.Contains(t, r.CommandLine, strings.TrimSpace(cfg.Boot.CommandLine))
-	const slack = 5 * time.Second
-	require.WithinRange(t, r.Time, asked.Add(-slack), answered.Add(slack), "the guest's wall clock")
+	// Linux counts ticks until it turns to kvmclock late in its boot; on a host under
+	// load it misses some of them.
+	slack := 3*time.Second + l.took/2
+	require.WithinRange(t, r.Time, asked.Add(-slack), answered.Add(3*time.Second), "the guest's wall clock")
 	return r
 }
 
@@ -237,6 +248,7 @@ func TestLinux(t *testing.T) {
 		l.look(t, con, cfg)
 		con.write(t, "reboot")
 		con.await(t, testguest.Ready, 2)
+		l.boots++
 		l.look(t, con, cfg)
 		require.Equal(t, id, info(t, d).ID)
 		require.NoError(t, d.Destroy(ctx(t)))
@@ -245,7 +257,7 @@ func TestLinux(t *testing.T) {
 
 	b, err := os.ReadFile(l.log)
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, strings.Count(string(b), testguest.FirstLine), 3, "all guests wrote to one log")
+	require.Equal(t, l.boots, strings.Count(string(b), testguest.FirstLine), "all guests write to one log")
 }
 
 func copyFile(t *testing.T, from string) string {
