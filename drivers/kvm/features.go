@@ -9,7 +9,7 @@ var features = []polyvisor.Feature{
 	polyvisor.FeatureConsoleLog, polyvisor.FeatureLifecyclePolicy, polyvisor.FeatureCoreDump, polyvisor.FeatureMemory,
 	polyvisor.FeatureMaxMemory, polyvisor.FeatureVCPUs, polyvisor.FeatureVCPUInfo, polyvisor.FeatureVCPUPin,
 	polyvisor.FeatureLabels, polyvisor.FeatureAutostart, polyvisor.FeatureRename, polyvisor.FeatureStats,
-	polyvisor.FeatureEvents, polyvisor.FeatureXML, polyvisor.FeaturePreserve,
+	polyvisor.FeatureEvents, polyvisor.FeatureXML, polyvisor.FeaturePreserve, polyvisor.FeatureRenameRestart,
 }
 
 const (
@@ -19,7 +19,6 @@ const (
 
 // reasons says why it cannot do the rest, as facts about this version.
 var reasons = map[polyvisor.Feature]string{
-	polyvisor.FeatureRenameRestart:  "a VM process runs one guest and starts no other domain",
 	polyvisor.FeatureSave:           "the engine cannot write the state of its devices and of the interrupt controllers to a file",
 	polyvisor.FeatureVCPUConfig:     "a weight needs a cgroup for each vCPU's thread, and the driver makes no cgroups",
 	polyvisor.FeatureDevices:        noPCI,

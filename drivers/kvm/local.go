@@ -18,6 +18,7 @@ import (
 type localMachines struct {
 	mu      sync.Mutex
 	servers map[*vmmproc.Server]struct{}
+	closed  bool
 	wg      sync.WaitGroup
 }
 
@@ -28,8 +29,12 @@ func newLocalMachines() *localMachines {
 // add keeps a machine until its run ends.
 func (l *localMachines) add(s *vmmproc.Server) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		_ = s.Close() // started by a machine that is being closed; it needs no lock
+		return
+	}
 	l.servers[s] = struct{}{}
-	l.mu.Unlock()
 	l.wg.Go(func() {
 		_, _ = s.Wait(context.Background())
 		l.mu.Lock()
@@ -41,6 +46,7 @@ func (l *localMachines) add(s *vmmproc.Server) {
 
 func (l *localMachines) close() error {
 	l.mu.Lock()
+	l.closed = true
 	servers := make([]*vmmproc.Server, 0, len(l.servers))
 	for s := range l.servers {
 		servers = append(servers, s)

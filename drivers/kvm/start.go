@@ -139,11 +139,10 @@ func (d *driver) launch(ctx context.Context, c *polyvisor.Config, o polyvisor.St
 	if d.opts.Isolation == IsolationNone {
 		owned := maps.Clone(files)
 		clear(files) // the server closes them
-		s, err := vmmproc.Serve(ctx, vmmproc.ServeConfig{Run: run, Spec: text, Files: owned, Config: policy, Log: d.log}, machine.New)
+		s, err := d.serve(ctx, vmmproc.ServeConfig{Run: run, Spec: text, Files: owned, Config: policy, Log: d.log})
 		if err != nil {
 			return nil, classify(err)
 		}
-		d.local.add(s)
 		return func(ctx context.Context) (polyvisor.Stop, error) {
 			stop, err := s.Wait(ctx)
 			return stopFrom(stop), err
@@ -173,6 +172,31 @@ func (d *driver) launch(ctx context.Context, c *polyvisor.Config, o polyvisor.St
 		}
 		return stopFrom(stop), err
 	}, nil
+}
+
+// serve runs a machine in this process.
+func (d *driver) serve(ctx context.Context, cfg vmmproc.ServeConfig) (*vmmproc.Server, error) {
+	cfg.Restart = func(ctx context.Context, run *store.Run, c vmmproc.Config) error {
+		again := cfg
+		again.Run, again.Config, again.Files = run, c, make(map[string]*os.File)
+		for name, f := range cfg.Files {
+			dup, err := reopen(f)
+			if err != nil {
+				for _, f := range again.Files {
+					f.Close()
+				}
+				return errors.Join(err, run.Abort())
+			}
+			again.Files[name] = dup
+		}
+		_, err := d.serve(ctx, again)
+		return err
+	}
+	s, err := vmmproc.Serve(ctx, cfg, machine.New)
+	if err == nil {
+		d.local.add(s)
+	}
+	return s, err
 }
 
 // logFile is where the VM process writes what it has to say. A transient domain

@@ -131,6 +131,9 @@ const (
 	// ActionPreserve keeps the machine that has ended, with its memory, until it
 	// is destroyed.
 	ActionPreserve Action = "preserve"
+	// ActionRenameRestart is ActionPreserve, and starts the guest afresh as
+	// another domain, transient, named by a number behind the name.
+	ActionRenameRestart Action = "rename-restart"
 )
 
 // Config is the part of a domain's configuration that the server carries out
@@ -143,6 +146,9 @@ type Config struct {
 	// Pins bind virtual CPUs, by their numbers, to host CPUs, given as maps; see
 	// Scheduler.
 	Pins map[int][]byte `json:"pins,omitempty"`
+
+	// Renewals is how many guests ActionRenameRestart has kept before this one.
+	Renewals int `json:"renewals,omitempty"`
 
 	OnPoweroff Action `json:"on_poweroff,omitempty"`
 	OnReboot   Action `json:"on_reboot,omitempty"`

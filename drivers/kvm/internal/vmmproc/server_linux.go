@@ -26,6 +26,11 @@ type ServeConfig struct {
 	Config Config
 	Log    *slog.Logger // nil for none
 
+	// Restart takes over the run of a domain that ActionRenameRestart starts; nil
+	// starts it in a process of its own. It belongs to the callee, also on failure;
+	// Spec and Files are those of this run.
+	Restart func(ctx context.Context, run *store.Run, cfg Config) error
+
 	// commit is called when all is ready, before the guest runs. An error of it
 	// undoes the start.
 	commit func() error
@@ -39,6 +44,7 @@ type Server struct {
 	cfg     Config
 	log     *slog.Logger
 	factory Factory
+	restart func(context.Context, *store.Run, Config) error
 	ln      *os.File
 	console *console
 	hello   Hello
@@ -70,7 +76,7 @@ type Server struct {
 // the run ends. ctx bounds the start only. Nothing is left behind if it fails.
 func Serve(ctx context.Context, cfg ServeConfig, factory Factory) (*Server, error) {
 	s := &Server{
-		run: cfg.Run, spec: cfg.Spec, files: cfg.Files, cfg: cfg.Config, log: cfg.Log, factory: factory,
+		run: cfg.Run, spec: cfg.Spec, files: cfg.Files, cfg: cfg.Config, log: cfg.Log, factory: factory, restart: cfg.Restart,
 		done: make(chan struct{}), slow: make(chan struct{}, 1), changed: make(chan struct{}),
 		conns: map[*serverConn]struct{}{},
 	}
@@ -159,9 +165,9 @@ func (s *Server) build(ctx context.Context, n int) (m Machine, err error) {
 func (c *Config) validate() error {
 	for _, a := range []Action{c.OnPoweroff, c.OnReboot, c.OnCrash} {
 		switch a {
-		case "", ActionDestroy, ActionRestart, ActionPreserve:
+		case "", ActionDestroy, ActionRestart, ActionPreserve, ActionRenameRestart:
 		default:
-			return &Error{CodeInvalidArgument, fmt.Sprintf("unknown action %q; known are %q, %q and %q", a, ActionDestroy, ActionRestart, ActionPreserve)}
+			return &Error{CodeInvalidArgument, fmt.Sprintf("unknown action %q; known are %q, %q, %q and %q", a, ActionDestroy, ActionRestart, ActionPreserve, ActionRenameRestart)}
 		}
 	}
 	if c.ConsoleLog != "" && !filepath.IsAbs(c.ConsoleLog) {

@@ -136,7 +136,8 @@ func (c *Config) restartsOnReboot() bool { return c.OnReboot == "" || c.OnReboot
 // preserve keeps the machine that has ended until it is destroyed, if the policy
 // says so.
 func (s *Server) preserve(exit Exit) {
-	if s.killed.Err() != nil || s.cfg.policy(exit.Reason) != ActionPreserve {
+	policy := s.cfg.policy(exit.Reason)
+	if s.killed.Err() != nil || policy != ActionPreserve && policy != ActionRenameRestart {
 		return
 	}
 	stop := &Stop{Reason: exit.Reason, Detail: exit.Detail, Time: time.Now().UTC()}
@@ -154,6 +155,9 @@ func (s *Server) preserve(exit Exit) {
 		s.log.Warn("an event could not be told", "event", store.EventPreserved, "err", err)
 	}
 	s.log.Info("the guest has ended and is kept", "reason", stop.Reason, "detail", stop.Detail)
+	if policy == ActionRenameRestart {
+		s.handlers.Go(s.renew)
+	}
 	<-s.killed.Done()
 }
 
