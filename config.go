@@ -35,7 +35,8 @@ type Config struct {
 	Autostart bool `json:"autostart,omitempty"`
 
 	// Memory is the guest's RAM at the start in bytes, a multiple of 4 KiB;
-	// 256 MiB if zero, or MaxMemory if that is less.
+	// 256 MiB if zero, or MaxMemory if that is less. It is zero in what
+	// Domain.Config tells of a domain whose memory SetMemory has taken away.
 	Memory Bytes `json:"memory,omitempty"`
 	// MaxMemory is the most RAM that the guest can be given while it runs;
 	// Memory if zero.
