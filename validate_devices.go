@@ -156,6 +156,9 @@ func (p *problems) labels(labels map[string]string) {
 		p.add("labels: %d, at most %d are allowed", len(labels), maxLabels)
 		return
 	}
+	if len(labels) == 0 {
+		return
+	}
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
 		v := labels[k]
 		if k == "" || len(k) > maxLabelKey || strings.ContainsFunc(k, notLabelRune) {
