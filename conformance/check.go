@@ -211,6 +211,6 @@ func (h *Harness) clean(ctx context.Context) error {
 
 // stacks gives the stacks of this goroutine or of all, as far as they fit.
 func stacks(all bool) string {
-	buf := make([]byte, 256<<10)
+	buf := make([]byte, 64<<10)
 	return string(buf[:runtime.Stack(buf, all)])
 }
