@@ -120,7 +120,7 @@ NAME is a domain's name, its UUID or, while it is active, its ID.`,
 		{life, []*cobra.Command{a.runCommand(), a.startCommand(), a.consoleCommand(), a.waitCommand(), a.suspendCommand(),
 			a.resumeCommand(), a.shutdownCommand(), a.rebootCommand(), a.destroyCommand()}},
 		{definitions, []*cobra.Command{a.listCommand(), a.infoCommand(), a.configCommand(), a.defineCommand(), a.undefineCommand()}},
-		{host, []*cobra.Command{a.doctorCommand(), a.uriCommand(), a.versionCommand()}},
+		{host, []*cobra.Command{a.doctorCommand(), a.conformanceCommand(), a.uriCommand(), a.versionCommand()}},
 	} {
 		for _, c := range g.list {
 			c.GroupID = g.id
