@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -36,9 +37,6 @@ func newC(ctx context.Context, h *Harness, cs Case, conn *polyvisor.Conn, dir st
 	return c
 }
 
-// errFatal is what Fatalf ends a case with.
-var errFatal = errors.New("the case has failed")
-
 // Context ends with the time limit of the case.
 func (c *C) Context() context.Context { return c.ctx }
 
@@ -55,7 +53,7 @@ func (c *C) Errorf(format string, args ...any) {
 // Fatalf notes a failure and ends the case.
 func (c *C) Fatalf(format string, args ...any) {
 	c.Errorf(format, args...)
-	panic(errFatal)
+	runtime.Goexit()
 }
 
 func (c *C) reason() string {

@@ -87,7 +87,7 @@ func (h *Harness) begin(ctx context.Context) (done func(), err error) {
 		return nil, fmt.Errorf("there is a domain %q already, and the suite removes domains with names that begin with %s; remove it first if nobody needs it", list[0].Name(), Prefix)
 	}
 	if h.Config == nil {
-		h.Config = &polyvisor.Config{Memory: polyvisor.Bytes(conn.Capabilities().MinMemory)}
+		h.Config = &polyvisor.Config{Memory: max(64*polyvisor.MiB, polyvisor.Bytes(conn.Capabilities().MinMemory))}
 	}
 	done = func() {}
 	if h.Dir == "" {
@@ -113,8 +113,8 @@ func leftovers(ctx context.Context, conn *polyvisor.Conn) ([]*polyvisor.Domain, 
 }
 
 // run runs one case to its end or to its time limit.
-func (h *Harness) run(ctx context.Context, cs Case) Result {
-	r := Result{Name: cs.Name, Feature: cs.Feature(), Status: Passed}
+func (h *Harness) run(ctx context.Context, cs Case) (r Result) {
+	r = Result{Name: cs.Name, Feature: cs.Feature(), Status: Passed}
 	start := time.Now()
 	defer func() { r.Time = time.Since(start) }()
 	fail := func(format string, args ...any) Result {
@@ -157,7 +157,7 @@ func (c *C) runToEnd() bool {
 	go func() {
 		defer close(over)
 		defer func() {
-			if v := recover(); v != nil && v != errFatal {
+			if v := recover(); v != nil {
 				c.Errorf("panic: %v\n%s", v, stacks(false))
 			}
 		}()
@@ -211,6 +211,6 @@ func (h *Harness) clean(ctx context.Context) error {
 
 // stacks gives the stacks of this goroutine or of all, as far as they fit.
 func stacks(all bool) string {
-	buf := make([]byte, 256<<10)
+	buf := make([]byte, 64<<10)
 	return string(buf[:runtime.Stack(buf, all)])
 }

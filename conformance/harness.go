@@ -24,8 +24,8 @@ type Harness struct {
 	Open func(ctx context.Context, opts ...polyvisor.Option) (*polyvisor.Conn, error)
 	// Config describes a small guest that runs on this hypervisor until it is
 	// told to stop. Name and UUID are ignored. If it is nil, a Config without
-	// anything to boot and with the least memory that the driver takes stands for
-	// it.
+	// anything to boot and with 64 MiB of memory, or the least that the driver
+	// takes, stands for it.
 	Config *polyvisor.Config
 	// Guest tells how to talk to that guest. Without it the cases that need its
 	// word are skipped.

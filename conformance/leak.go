@@ -36,7 +36,7 @@ func held() (goroutines, descriptors int) {
 // settled checks that no more is held than before, once what is about to end
 // has ended.
 func settled(c *C, goroutines, descriptors int, after string) {
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(min(5*time.Second, c.h.Timeout/4))
 	for {
 		g, d := held()
 		if g <= goroutines && d <= descriptors {
