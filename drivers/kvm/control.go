@@ -17,8 +17,23 @@ import (
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/vmmproc"
 )
 
-// control runs one call of the VM process of an active domain.
+// control runs one call of the VM process of an active domain. One that is being
+// started by someone else is waited for.
 func (i *instance) control(ctx context.Context, f func(c *vmmproc.Client) error) error {
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		err := i.controlOnce(ctx, f)
+		if !errors.Is(err, vmmproc.ErrNotReady) {
+			return ended(ctx, err)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ended(ctx, fmt.Errorf("%w: %w", ctx.Err(), err))
+		}
+	}
+}
+
+func (i *instance) controlOnce(ctx context.Context, f func(c *vmmproc.Client) error) error {
 	run, err := i.d.store.ActiveByUUID(i.uuid)
 	if errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("%w: the domain has just stopped", polyvisor.ErrInvalidState)
@@ -27,11 +42,11 @@ func (i *instance) control(ctx context.Context, f func(c *vmmproc.Client) error)
 		return classify(err)
 	}
 	c, err := vmmproc.Dial(ctx, run.Dir)
-	if err == nil {
-		defer c.Close()
-		err = f(c)
+	if err != nil {
+		return classify(err)
 	}
-	return ended(ctx, classify(err))
+	defer c.Close()
+	return classify(f(c))
 }
 
 func (i *instance) Suspend(ctx context.Context) error {
