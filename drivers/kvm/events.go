@@ -247,19 +247,18 @@ func (s *eventHub) tell(e store.Event) {
 	case r != nil:
 		out.State = polyvisor.Running
 	default:
-		out.State = s.inactiveState(e)
+		out.State = inactiveState(e)
 	}
 	s.give(out, e.End)
 }
 
 // inactiveState is the state of a domain that does not run, which its last stop
 // decides.
-func (s *eventHub) inactiveState(e store.Event) polyvisor.State {
-	rec, err := s.d.store.LastStop(e.UUID)
-	if e.Type == store.EventUndefined || err != nil || rec.Cleared {
+func inactiveState(e store.Event) polyvisor.State {
+	if e.Stop == nil || e.Stop.Cleared {
 		return polyvisor.Shutoff
 	}
-	return stopOf(rec).Reason.State()
+	return stopOf(*e.Stop).Reason.State()
 }
 
 // follow notices the death of a VM process, which cannot write it down itself.

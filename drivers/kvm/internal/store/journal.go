@@ -46,9 +46,12 @@ type Event struct {
 	Name string    `json:"name"`
 	UUID UUID      `json:"uuid"`
 	// Run is the token of the run that a run's event is about.
-	Run    string      `json:"run,omitempty"`
-	Paused bool        `json:"paused,omitempty"` // the vCPUs are stopped after it
-	Stop   *StopRecord `json:"stop,omitempty"`
+	Run    string `json:"run,omitempty"`
+	Paused bool   `json:"paused,omitempty"` // the vCPUs are stopped after it
+	// Stop is how the run ended, of a run's event; of an event about the definition
+	// of an inactive domain it says how the last run had ended by then, if there
+	// was one.
+	Stop *StopRecord `json:"stop,omitempty"`
 	// End is where the line ends in the journal; set by the reader.
 	End int64 `json:"-"`
 }
@@ -65,8 +68,17 @@ const (
 func (s *Store) journal() string { return filepath.Join(s.paths.Run, journalFile) }
 
 // announce appends an event to the journal. That an event cannot be told, as on a
-// full disk, must not undo what has happened.
-func (s *Store) announce(e Event) { _ = appendEvent(s.journal(), e) }
+// full disk, must not undo what has happened. The store lock is held.
+func (s *Store) announce(e Event) {
+	if e.Run == "" {
+		if alive, err := s.Alive(e.UUID); err == nil && !alive {
+			if rec, err := s.StopRecord(e.UUID); err == nil {
+				e.Stop = &StopRecord{Run: rec.Run, Reason: rec.Reason, Time: rec.Time, Cleared: rec.Cleared}
+			}
+		}
+	}
+	_ = appendEvent(s.journal(), e)
+}
 
 // Announce appends an event of this run to the journal.
 func (r *Run) Announce(what EventType, paused bool) error {

@@ -71,15 +71,17 @@ func TestJournalTellsTheLifeOfADomain(t *testing.T) {
 	require.NoError(t, r.Finish(StopRecord{Reason: "crash", Detail: "why"}))
 	require.ErrorIs(t, s.AmendRun(bg, u, json.RawMessage(`{}`), EventLabels), ErrNotFound)
 
+	require.NoError(t, s.Amend(bg, testDef("new", u, "four"), EventLabels))
 	require.NoError(t, s.ClearStop(bg, u))
+	require.NoError(t, s.Amend(bg, testDef("new", u, "five"), EventLabels))
 	rec, err := s.StopRecord(u)
 	require.NoError(t, err)
 	require.True(t, rec.Cleared)
 	require.Equal(t, "why", rec.Detail)
 	require.NoError(t, s.Undefine(bg, u))
 
-	got := next(t, j, 8)
-	require.Equal(t, []EventType{EventDefined, EventDefined, EventLabels, EventRenamed, EventStarted, EventLabels, EventStopped, EventUndefined}, types(got))
+	got := next(t, j, 10)
+	require.Equal(t, []EventType{EventDefined, EventDefined, EventLabels, EventRenamed, EventStarted, EventLabels, EventStopped, EventLabels, EventLabels, EventUndefined}, types(got))
 	for i, e := range got {
 		require.Equal(t, u, e.UUID, i)
 		require.False(t, e.Time.IsZero(), i)
@@ -90,6 +92,11 @@ func TestJournalTellsTheLifeOfADomain(t *testing.T) {
 	require.Equal(t, r.Token, got[4].Run)
 	require.Equal(t, "crash", got[6].Stop.Reason)
 	require.Equal(t, r.Token, got[6].Run)
+	require.Equal(t, "crash", got[7].Stop.Reason)
+	require.False(t, got[7].Stop.Cleared)
+	require.True(t, got[8].Stop.Cleared)
+	require.Nil(t, got[9].Stop)
+	require.Nil(t, got[5].Stop)
 }
 
 // A VM process that is killed tells nothing itself; whoever clears away after it
