@@ -44,7 +44,7 @@ func configCases() []Case {
 		{
 			Name: "config/info",
 			Rule: "Info tells memory, maximum, vCPUs, state and persistence of a domain as its Config has them, no CPU time for a domain that does not run, and CPU time that never falls while it does.",
-			Seeds: []string{"virDomainGetInfo", "virDomainInfo", "virDomainInfo.state", "virDomainInfo.maxMem", "virDomainInfo.memory", "virDomainInfo.nrVirtCpu",
+			Seeds: []string{"virDomainGetInfo", "virDomainInfo", "virDomainInfoPtr", "virDomainInfo.state", "virDomainInfo.maxMem", "virDomainInfo.memory", "virDomainInfo.nrVirtCpu",
 				"virDomainInfo.cpuTime", "virDomainGetMaxMemory"},
 			Run: configInfo,
 		},

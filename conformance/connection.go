@@ -13,7 +13,8 @@ func connectionCases() []Case {
 			Name: "connection/identity",
 			Rule: "A connection tells its type, URI, versions, host and capabilities. The host has at least one CPU, memory and a model, and a topology with room for its active CPUs; features are declared once, and only such as this library knows.",
 			Seeds: []string{"virInitialize", "virConnectOpen", "virConnectGetType", "virConnectGetVersion", "virGetVersion", "LIBVIR_VERSION_NUMBER",
-				"virNodeGetInfo", "VIR_NODEINFO_MAXCPUS", "virNodeInfo", "virConnect", "virDomainGetOSType", "AVirtualizationService_create", "AVirtualizationService"},
+				"virNodeGetInfo", "VIR_NODEINFO_MAXCPUS", "virNodeInfo", "virNodeInfo.model", "virNodeInfo.memory", "virNodeInfo.cpus", "virNodeInfo.mhz", "virNodeInfo.nodes",
+				"virNodeInfo.sockets", "virNodeInfo.cores", "virNodeInfo.threads", "virNodeInfoPtr", "virConnect", "virConnectPtr", "virDomainGetOSType", "AVirtualizationService_create", "AVirtualizationService"},
 			Run: connectionIdentity,
 		},
 		{

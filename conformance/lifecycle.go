@@ -149,7 +149,7 @@ func lifecycleCases() []Case {
 			Name:     "life/set-state",
 			Features: []polyvisor.Feature{polyvisor.FeatureSuspend},
 			Rule:     "SetState takes a domain from any state to running, paused and shut off by the operations of the transition table, and does nothing if it is there already; other states cannot be asked for.",
-			Seeds:    []string{"set_vm_state", "get_vm_state", "VIR_DOMAIN_NOSTATE", "VIR_DOMAIN_BLOCKED", "virDomainState"},
+			Seeds:    []string{"set_vm_state", "get_vm_state", "vm_state", "VM_STATE_RUNNING", "VIR_DOMAIN_NOSTATE", "VIR_DOMAIN_BLOCKED", "virDomainState"},
 			Run:      lifeSetState,
 		},
 		{

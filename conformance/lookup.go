@@ -15,7 +15,7 @@ func lookupCases() []Case {
 			Name: "lookup/keys",
 			Rule: "A domain is found by its name, by its UUID, also written as text, and while it is active by its ID; what is found is the same domain.",
 			Seeds: []string{"virDomainLookupByName", "virDomainLookupByUUID", "virDomainLookupByUUIDString", "virDomainLookupByID",
-				"virDomainGetName", "virDomainGetUUID", "virDomainGetUUIDString", "virDomainGetID", "virDomain"},
+				"virDomainGetName", "virDomainGetUUID", "virDomainGetUUIDString", "virDomainGetID", "virDomain", "virDomainPtr"},
 			Run: lookupKeys,
 		},
 		{

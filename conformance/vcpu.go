@@ -23,7 +23,7 @@ func vcpuCases() []Case {
 		{
 			Name: "vcpu/info", Features: []polyvisor.Feature{polyvisor.FeatureVCPUInfo},
 			Rule: "VCPUs tells one entry for each virtual CPU in the order of their numbers, up to the maximum: its state, its time, its host CPU, -1 if it is offline, and where it may run. All of an inactive domain are offline.",
-			Seeds: []string{"virDomainGetVcpus", "virVcpuInfo", "virVcpuInfo.number", "virVcpuInfo.state", "virVcpuInfo.cpuTime", "virVcpuInfo.cpu",
+			Seeds: []string{"virDomainGetVcpus", "virVcpuInfo", "virVcpuInfoPtr", "virVcpuInfo.number", "virVcpuInfo.state", "virVcpuInfo.cpuTime", "virVcpuInfo.cpu",
 				"virVcpuState", "VIR_VCPU_OFFLINE", "VIR_VCPU_RUNNING", "VIR_VCPU_BLOCKED"},
 			Run: vcpuInfo,
 		},

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/polyvisor/polyvisor"
@@ -109,6 +110,11 @@ func waitMany(c *C) {
 }
 
 func waitReasons(c *C) {
+	// The reasons have the numbers of the reference API, in this order from 0.
+	const words = "unrecognised service-died infrastructure-error killed unknown shutdown start-failed reboot crash firmware-key-mismatch firmware-image-changed hangup"
+	for n, word := range strings.Fields(words) {
+		c.check(polyvisor.StopReason(n).String() == word, "stop reason %d is %s, want %s", n, polyvisor.StopReason(n), word)
+	}
 	for _, t := range []struct {
 		word  string
 		want  polyvisor.StopReason
