@@ -72,13 +72,6 @@ func openDriver(ctx context.Context, o Options) (*driver, error) {
 	return d, nil
 }
 
-// Limits of a guest's memory: what a Linux kernel or the built-in guest needs,
-// and what the page tables, the memory map and the addresses of KVM hold.
-const (
-	minMemory = 32 * polyvisor.MiB
-	maxMemory = 1 * polyvisor.TiB
-)
-
 // probe asks KVM what it can do and fills in the capabilities.
 func (d *driver) probe() error {
 	d.caps = polyvisor.Capabilities{
@@ -88,6 +81,11 @@ func (d *driver) probe() error {
 		MaxVCPUs:  maxVCPUs,
 		MinMemory: minMemory, MaxMemory: maxMemory,
 	}
+	host, err := hostMemory(os.DirFS("/"))
+	if err != nil {
+		return err
+	}
+	d.caps.MaxMemory = uint64(host)
 	sys, err := kvmapi.Open(d.opts.Device)
 	if err != nil {
 		return err
@@ -185,7 +183,7 @@ func (d *driver) Lookup(ctx context.Context, key polyvisor.Key) (polyvisor.Insta
 		if !errors.Is(err, store.ErrNotFound) {
 			return nil, classify(err)
 		}
-		return d.findActive(func(a store.Active) bool { return a.Name == key.Name }, err)
+		return d.findActive(ctx, func(a store.Active) bool { return a.Name == key.Name }, err)
 	case key.UUID != uuid.Nil:
 		u := store.UUID(key.UUID)
 		def, err := d.store.Definition(u)
@@ -195,19 +193,22 @@ func (d *driver) Lookup(ctx context.Context, key polyvisor.Key) (polyvisor.Insta
 		if !errors.Is(err, store.ErrNotFound) {
 			return nil, classify(err)
 		}
-		return d.findActive(func(a store.Active) bool { return a.UUID == u }, err)
+		return d.findActive(ctx, func(a store.Active) bool { return a.UUID == u }, err)
 	default:
-		return d.findActive(func(a store.Active) bool { return a.ID == key.ID },
+		return d.findActive(ctx, func(a store.Active) bool { return a.ID == key.ID },
 			fmt.Errorf("no active domain has ID %d: %w", key.ID, store.ErrNotFound))
 	}
 }
 
-// findActive gives the active domain that matches, else the error.
-func (d *driver) findActive(match func(store.Active) bool, otherwise error) (polyvisor.Instance, error) {
+// findActive gives the active domain that matches, else the error. How its run
+// ends, however soon, is known to who holds it.
+func (d *driver) findActive(ctx context.Context, match func(store.Active) bool, otherwise error) (polyvisor.Instance, error) {
 	active, err := d.store.Active()
 	for _, a := range active {
 		if match(a) {
-			return d.activeInstance(a), nil
+			i := d.activeInstance(a)
+			i.end.Load().ready(ctx)
+			return i, nil
 		}
 	}
 	if err != nil {

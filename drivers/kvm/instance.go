@@ -285,7 +285,7 @@ func (i *instance) Wait(ctx context.Context) (polyvisor.Stop, error) {
 			i.end.CompareAndSwap(nil, i.d.watchers.watch(*v.run))
 			return i.end.Load().wait(ctx)
 		}
-		stop, _, err := waitRun(ctx, v.run.Dir)
+		stop, _, err := waitRun(ctx, v.run.Dir, func() {})
 		if err == nil {
 			return stop, nil
 		}
@@ -301,15 +301,15 @@ func (i *instance) Wait(ctx context.Context) (polyvisor.Stop, error) {
 	}
 }
 
-// waitRun waits for the end of a run at its VM process. reached says whether there
-// was one.
-func waitRun(ctx context.Context, dir string) (stop polyvisor.Stop, reached bool, err error) {
+// waitRun waits for the end of a run at its VM process, and calls registered when
+// that knows of it. reached says whether there was one.
+func waitRun(ctx context.Context, dir string, registered func()) (stop polyvisor.Stop, reached bool, err error) {
 	c, err := vmmproc.Dial(ctx, dir)
 	if err != nil {
 		return polyvisor.Stop{}, false, err
 	}
 	defer c.Close()
-	s, err := c.Wait(ctx)
+	s, err := c.Follow(ctx, registered)
 	if err != nil {
 		return polyvisor.Stop{}, true, err
 	}

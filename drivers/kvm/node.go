@@ -17,7 +17,7 @@ import (
 func readNode(root fs.FS) (polyvisor.Node, error) {
 	n := polyvisor.Node{Model: runtime.GOARCH, CPUs: runtime.NumCPU(), NUMANodes: 1, Sockets: 1, Threads: 1}
 	var err error
-	if n.Memory, err = memTotal(root); err != nil {
+	if n.Memory, err = memInfo(root, "MemTotal"); err != nil {
 		return n, err
 	}
 	readCPUInfo(root, &n)
@@ -25,8 +25,8 @@ func readNode(root fs.FS) (polyvisor.Node, error) {
 	return n, nil
 }
 
-// memTotal reads MemTotal from /proc/meminfo (proc(5)).
-func memTotal(root fs.FS) (polyvisor.Bytes, error) {
+// memInfo reads a size from /proc/meminfo (proc(5)).
+func memInfo(root fs.FS, name string) (polyvisor.Bytes, error) {
 	f, err := root.Open("proc/meminfo")
 	if err != nil {
 		return 0, err
@@ -35,10 +35,10 @@ func memTotal(root fs.FS) (polyvisor.Bytes, error) {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
-		if len(fields) == 3 && fields[0] == "MemTotal:" {
+		if len(fields) == 3 && fields[0] == name+":" {
 			kib, err := strconv.ParseUint(fields[1], 10, 54)
 			if err != nil {
-				return 0, fmt.Errorf("/proc/meminfo: MemTotal: %w", err)
+				return 0, fmt.Errorf("/proc/meminfo: %s: %w", name, err)
 			}
 			return polyvisor.Bytes(kib) * polyvisor.KiB, nil
 		}
@@ -46,7 +46,7 @@ func memTotal(root fs.FS) (polyvisor.Bytes, error) {
 	if err := lines.Err(); err != nil {
 		return 0, fmt.Errorf("/proc/meminfo: %w", err)
 	}
-	return 0, fmt.Errorf("/proc/meminfo has no MemTotal")
+	return 0, fmt.Errorf("/proc/meminfo has no %s", name)
 }
 
 // readCPUInfo takes model and frequency from the first CPU of /proc/cpuinfo; a
@@ -134,4 +134,25 @@ func checkCPUs(root fs.FS, vcpu int, cpus polyvisor.CPUSet) error {
 		}
 	}
 	return fmt.Errorf("%w: vCPU %d: the host has none of the CPUs %s, only %s", polyvisor.ErrInvalidConfig, vcpu, cpus, online)
+}
+
+// Limits of a guest's memory: what a Linux kernel or the built-in guest needs,
+// and what the page tables, the memory map and the addresses of KVM hold.
+const (
+	minMemory = 32 * polyvisor.MiB
+	maxMemory = 1 * polyvisor.TiB
+)
+
+// hostMemory is the most memory that a guest may be given: what the host has with
+// its swap space, since a guest that touches more is killed.
+func hostMemory(root fs.FS) (polyvisor.Bytes, error) {
+	ram, err := memInfo(root, "MemTotal")
+	if err != nil {
+		return 0, err
+	}
+	swap, err := memInfo(root, "SwapTotal")
+	if err != nil {
+		swap = 0 // a kernel without swap
+	}
+	return min(ram+swap, maxMemory), nil
 }

@@ -70,6 +70,19 @@ func TestReadNodeBadMeminfo(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
+// A guest gets at most what the host has.
+func TestHostMemory(t *testing.T) {
+	for text, want := range map[string]polyvisor.Bytes{
+		"MemTotal: 1048576 kB\n":                              1 * polyvisor.GiB,
+		"MemTotal: 1048576 kB\nSwapTotal: 1048576 kB\n":       2 * polyvisor.GiB,
+		"MemTotal: 4294967296 kB\nSwapTotal: 4294967296 kB\n": maxMemory,
+	} {
+		n, err := hostMemory(fstest.MapFS{"proc/meminfo": {Data: []byte(text)}})
+		require.NoError(t, err)
+		require.Equal(t, want, n)
+	}
+}
+
 func TestReadNodeOfThisHost(t *testing.T) {
 	if _, err := os.Stat("/proc/meminfo"); err != nil {
 		t.Skip("needs Linux's /proc")

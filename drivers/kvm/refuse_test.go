@@ -117,7 +117,7 @@ func TestRefusedConfig(t *testing.T) {
 			"log in a missing directory":         {logTo("/nowhere/log"), polyvisor.ErrNotFound, []string{"/nowhere/log"}},
 			"log to a pipe":                      {logTo(pipe), polyvisor.ErrInvalidConfig, []string{pipe}},
 			"too little memory":                  {sized(16*polyvisor.MiB, 1), polyvisor.ErrInvalidConfig, []string{"32MiB"}},
-			"too much memory":                    {sized(2*polyvisor.TiB, 1), polyvisor.ErrInvalidConfig, []string{"1TiB"}},
+			"too much memory":                    {sized(2*polyvisor.TiB, 1), polyvisor.ErrInvalidConfig, []string{"2TiB", "the host allows at most"}},
 			"odd memory":                         {sized(64*polyvisor.MiB+1, 1), polyvisor.ErrInvalidConfig, []string{"4KiB"}},
 			"too many vCPUs":                     {sized(64*polyvisor.MiB, 65), polyvisor.ErrInvalidConfig, []string{"64"}},
 		} {
@@ -298,7 +298,7 @@ func init() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if len(args) > 2 {
-			if err := unix.Setrlimit(unix.RLIMIT_AS, &unix.Rlimit{Cur: 8 << 30, Max: 8 << 30}); err != nil {
+			if err := unix.Setrlimit(unix.RLIMIT_AS, &unix.Rlimit{Cur: tryLimit, Max: tryLimit}); err != nil {
 				return err
 			}
 		}
@@ -389,11 +389,22 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
+// tryLimit is how many bytes of addresses the child of requireTried may have.
+const tryLimit = 8 << 30
+
 // More memory than the process may map.
 func TestTooMuchForTheHost(t *testing.T) {
 	inEach(t, func(t *testing.T, p place) {
 		cfg := config("refused", "")
-		cfg.Memory = 64 * polyvisor.GiB
+		conn, err := polyvisor.Open(t.Context(), p.uri())
+		require.NoError(t, err)
+		cfg.Memory = polyvisor.Bytes(conn.Capabilities().MaxMemory)
+		require.NoError(t, conn.Close())
+		if cfg.Memory <= tryLimit {
+			cfg.Memory = 2 * polyvisor.TiB // the host itself has no more than the limit
+			requireTried(t, nil, p, p.uri(), cfg, polyvisor.CodeInvalidConfig, "memory", "the host allows at most")
+			return
+		}
 		requireTried(t, nil, p, p.uri(), cfg, polyvisor.CodeNoResource, "memory", "ulimit -v")
 		cfg.Memory = 32 * polyvisor.MiB
 		requireTried(t, nil, p, p.uri(), cfg, polyvisor.CodeUnknown, "<nil>")

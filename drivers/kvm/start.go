@@ -99,7 +99,11 @@ func (d *driver) run(ctx context.Context, c *polyvisor.Config, o polyvisor.Start
 	token := run.Token // the run is the launch's from here on
 	follow, err := d.launch(ctx, c, o, run, spec.Transient)
 	if err == nil && spec.Transient {
-		return d.watchers.add(token, follow), nil
+		// Followed from its beginning on: nothing is left to ask for.
+		return d.watchers.add(token, func(ctx context.Context, asked func()) (polyvisor.Stop, error) {
+			asked()
+			return follow(ctx)
+		}), nil
 	}
 	if err == nil {
 		return nil, nil

@@ -18,9 +18,12 @@ import (
 // watcher waits for the end of one run of a transient domain, which leaves no
 // record behind, for all who hold a reference to it.
 type watcher struct {
-	done chan struct{}
-	stop polyvisor.Stop // set before done is closed
-	err  error
+	// asked is closed when the VM process knows that it is waited for, or cannot
+	// be asked: from then on the end is not missed.
+	asked chan struct{}
+	done  chan struct{}
+	stop  polyvisor.Stop // set before done is closed
+	err   error
 }
 
 func (w *watcher) wait(ctx context.Context) (polyvisor.Stop, error) {
@@ -29,6 +32,18 @@ func (w *watcher) wait(ctx context.Context) (polyvisor.Stop, error) {
 		return w.stop, w.err
 	case <-ctx.Done():
 		return polyvisor.Stop{}, ctx.Err()
+	}
+}
+
+// ready waits until the end of the run can no longer be missed, for a moment: a VM
+// process that hangs must not hold up who looks its domain up.
+func (w *watcher) ready(ctx context.Context) {
+	timeout := time.NewTimer(time.Second)
+	defer timeout.Stop()
+	select {
+	case <-w.asked:
+	case <-timeout.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -52,20 +67,22 @@ func newWatchers(s *store.Store) *watchers {
 
 // watch gives the watcher of a run, which asks its VM process.
 func (ws *watchers) watch(a store.Active) *watcher {
-	return ws.add(a.Token, func(ctx context.Context) (polyvisor.Stop, error) { return ws.follow(ctx, a) })
+	return ws.add(a.Token, func(ctx context.Context, asked func()) (polyvisor.Stop, error) { return ws.follow(ctx, a, asked) })
 }
 
 // add gives the watcher of a run; follow is called if there is none yet.
-func (ws *watchers) add(token string, follow func(context.Context) (polyvisor.Stop, error)) *watcher {
+func (ws *watchers) add(token string, follow func(ctx context.Context, asked func()) (polyvisor.Stop, error)) *watcher {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if w := ws.runs[token]; w != nil {
 		return w
 	}
-	w := &watcher{done: make(chan struct{})}
+	w := &watcher{asked: make(chan struct{}), done: make(chan struct{})}
 	ws.runs[token] = w
 	ws.wg.Go(func() {
-		w.stop, w.err = follow(ws.ctx)
+		asked := sync.OnceFunc(func() { close(w.asked) })
+		defer asked()
+		w.stop, w.err = follow(ws.ctx, asked)
 		close(w.done)
 		ws.mu.Lock()
 		delete(ws.runs, token)
@@ -78,9 +95,9 @@ func died() polyvisor.Stop {
 	return polyvisor.Stop{Reason: polyvisor.StopServiceDied, Detail: "the VM process was killed or crashed", Time: time.Now()}
 }
 
-func (ws *watchers) follow(ctx context.Context, a store.Active) (polyvisor.Stop, error) {
+func (ws *watchers) follow(ctx context.Context, a store.Active, asked func()) (polyvisor.Stop, error) {
 	for {
-		stop, reached, err := waitRun(ctx, a.Dir)
+		stop, reached, err := waitRun(ctx, a.Dir, asked)
 		if err == nil || ctx.Err() != nil || !errors.Is(err, vmmproc.ErrGone) && !errors.Is(err, vmmproc.ErrNotReady) {
 			return stop, err
 		}

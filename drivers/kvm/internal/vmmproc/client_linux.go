@@ -127,16 +127,46 @@ func (c *Client) Wait(ctx context.Context) (Stop, error) {
 	return s, err
 }
 
+// Follow is Wait that calls registered as soon as the VM process knows of the
+// wait: from then on the end of the run is told, however soon it comes.
+// registered is called once, at the latest before Follow returns.
+func (c *Client) Follow(ctx context.Context, registered func()) (Stop, error) {
+	registered = sync.OnceFunc(registered)
+	defer registered()
+	req, got, err := c.begin(ctx, opWait, nil)
+	if err != nil {
+		return Stop{}, err
+	}
+	// The VM process takes the requests of a connection in order, so its answer
+	// to this one proves that it has taken the wait. An error is that of the
+	// connection, or the end of the run: the wait tells.
+	if _, err := c.Info(ctx); err == nil {
+		registered()
+	}
+	var s Stop
+	err = c.finish(ctx, req, got, &s)
+	return s, err
+}
+
 // call sends a request and waits for its answer. result may be nil.
 func (c *Client) call(ctx context.Context, op string, args, result any) error {
+	req, got, err := c.begin(ctx, op, args)
+	if err != nil {
+		return err
+	}
+	return c.finish(ctx, req, got, result)
+}
+
+// begin sends a request.
+func (c *Client) begin(ctx context.Context, op string, args any) (request, chan reply, error) {
 	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
+		return request{}, nil, context.Cause(ctx)
 	}
 	req := request{Op: op}
 	if args != nil {
 		b, err := json.Marshal(args)
 		if err != nil {
-			return err
+			return request{}, nil, err
 		}
 		req.Args = b
 	}
@@ -144,14 +174,22 @@ func (c *Client) call(ctx context.Context, op string, args, result any) error {
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
-		return c.err
+		return request{}, nil, c.err
 	}
 	c.next++
 	req.ID = c.next
 	c.pending[req.ID] = got
 	c.mu.Unlock()
+	if err := c.send(ctx, req); err != nil {
+		c.forget(req.ID)
+		return request{}, nil, err
+	}
+	return req, got, nil
+}
 
-	r, err := c.exchange(ctx, req, got)
+// finish waits for the answer to a request.
+func (c *Client) finish(ctx context.Context, req request, got chan reply, result any) error {
+	r, err := c.await(ctx, req, got)
 	if err != nil {
 		return err
 	}
@@ -162,16 +200,12 @@ func (c *Client) call(ctx context.Context, op string, args, result any) error {
 		return nil
 	}
 	if err := json.Unmarshal(r.Result, result); err != nil {
-		return &Error{CodeProtocol, fmt.Sprintf("%s: malformed result of the VM process: %v", op, err)}
+		return &Error{CodeProtocol, fmt.Sprintf("%s: malformed result of the VM process: %v", req.Op, err)}
 	}
 	return nil
 }
 
-func (c *Client) exchange(ctx context.Context, req request, got chan reply) (reply, error) {
-	if err := c.send(ctx, req); err != nil {
-		c.forget(req.ID)
-		return reply{}, err
-	}
+func (c *Client) await(ctx context.Context, req request, got chan reply) (reply, error) {
 	for {
 		select {
 		case r := <-got: // first, whatever else there is to do

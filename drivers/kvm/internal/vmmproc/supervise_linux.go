@@ -14,6 +14,7 @@ const (
 	firstRestart  = 100 * time.Millisecond
 	longRestart   = 5 * time.Second
 	longEnoughRun = 10 * time.Second // a machine that ran so long may restart at once
+	quickReboot   = time.Second      // one that reboots after so little does nothing else
 )
 
 // supervise follows the machine until the domain's run ends: builds it anew when
@@ -36,8 +37,9 @@ func (s *Server) supervise(m Machine) {
 			return
 		}
 		s.log.Info("the machine is built anew", "reason", exit.Reason, "detail", exit.Detail)
-		// A guest that crashes at once must not keep the host busy.
-		if time.Since(born) > longEnoughRun || exit.Reason == ReasonReboot || exit.Reason == ReasonReset {
+		// A guest that crashes or reboots at once must not keep the host busy.
+		asked := exit.Reason == ReasonReset || exit.Reason == ReasonReboot && time.Since(born) > quickReboot
+		if time.Since(born) > longEnoughRun || asked {
 			delay = 0
 		} else {
 			delay = min(max(firstRestart, 2*delay), longRestart)
