@@ -17,21 +17,38 @@ import (
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/vmmproc"
 )
 
-// control runs one call of the VM process of an active domain.
+// control runs one call of the VM process of an active domain. If that is being
+// started it waits until it can be called.
 func (i *instance) control(ctx context.Context, f func(c *vmmproc.Client) error) error {
+	patience, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		err := i.controlOnce(ctx, f)
+		if !errors.Is(err, vmmproc.ErrNotReady) {
+			return ended(ctx, classify(err))
+		}
+		select {
+		case <-time.After(wait):
+		case <-patience.Done():
+			return ended(ctx, classify(err))
+		}
+	}
+}
+
+func (i *instance) controlOnce(ctx context.Context, f func(c *vmmproc.Client) error) error {
 	run, err := i.d.store.ActiveByUUID(i.uuid)
 	if errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("%w: the domain has just stopped", polyvisor.ErrInvalidState)
 	}
 	if err != nil {
-		return classify(err)
+		return err
 	}
 	c, err := vmmproc.Dial(ctx, run.Dir)
-	if err == nil {
-		defer c.Close()
-		err = f(c)
+	if err != nil {
+		return err
 	}
-	return ended(ctx, classify(err))
+	defer c.Close()
+	return f(c)
 }
 
 func (i *instance) Suspend(ctx context.Context) error {
