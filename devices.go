@@ -62,7 +62,7 @@ func (d *Domain) changeDevice(ctx context.Context, op deviceOp, dev Device) erro
 		if disk, ok := dev.(*Disk); ok && disk.Source.Open != nil && !active {
 			return badArg("disk %q: open files are for active domains; give a path", disk.Target)
 		}
-		if op.op == opAttach.op {
+		if op.op != opDetach.op {
 			if err := d.deviceDefaults(ctx, dev); err != nil {
 				return err
 			}
@@ -86,6 +86,9 @@ func (d *Domain) checkDevice(op deviceOp, dev Device) error {
 	if op.op == opDetach.op {
 		bareDevice(dev)
 		return p.err()
+	}
+	if disk, ok := dev.(*Disk); ok {
+		p.file(fmt.Sprintf("disk %q", disk.Target), disk.Source)
 	}
 	p.device(dev)
 	return p.err()
@@ -113,7 +116,8 @@ func bareDevice(dev Device) {
 	}
 }
 
-// deviceDefaults completes a device that is to be attached.
+// deviceDefaults completes a device that is to be attached or to take the place
+// of another.
 func (d *Domain) deviceDefaults(ctx context.Context, dev Device) error {
 	c, err := d.inst.Config(ctx)
 	if err != nil {

@@ -45,7 +45,7 @@ const remoteScheme = "libvirt"
 
 // importOf says which import makes a scheme known, for error messages.
 var importOf = map[string]string{
-	"kvm": "kvm",
+	"kvm": "kvm", "fake": "fake",
 }
 
 // Register makes a driver known under a scheme in the DefaultRegistry. It is

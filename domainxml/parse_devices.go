@@ -8,14 +8,15 @@ import (
 	"github.com/polyvisor/polyvisor"
 )
 
-// ParseDevice reads a single device: a disk, interface, filesystem or rng. The
-// error is an *Error.
+// ParseDevice reads a single device: a disk, interface, filesystem or rng. It
+// may leave out all but its name, which is enough to detach it. The error is an
+// *Error.
 func ParseDevice(text string) (polyvisor.Device, error) {
 	root, err := readTree(text)
 	if err != nil {
 		return nil, err
 	}
-	var r reader
+	r := reader{partial: true}
 	var dev polyvisor.Device
 	switch pathName(root.Name) {
 	case "disk":
@@ -169,7 +170,7 @@ func (r *reader) disk(n *node) *polyvisor.Disk {
 	if r.only(n, "type", "file", "block") == "block" {
 		file = "dev"
 	}
-	r.demand(n, "type")
+	r.need(n, "type")
 	r.only(n, "device", "disk")
 	if k := r.one(n, "driver"); k != nil {
 		r.only(k, "name", "qemu")
@@ -178,10 +179,10 @@ func (r *reader) disk(n *node) *polyvisor.Disk {
 		}
 	}
 	if k := r.one(n, "source"); k != nil {
-		d.Source.Path = r.demand(k, file)
+		d.Source.Path = r.need(k, file)
 		k.attr("index")
 	} else {
-		r.add(n, "/source", "is missing")
+		r.lacks(n, "/source", "is missing")
 	}
 	if k := r.one(n, "target"); k != nil {
 		d.Target = k.value("dev")
@@ -233,14 +234,14 @@ func (r *reader) nic(n *node) *polyvisor.NIC {
 	case "ethernet":
 		d.Network = polyvisor.NetworkTap
 		if target == nil {
-			r.add(n, "/target/@dev", "is missing: the name of the tap device")
+			r.lacks(n, "/target/@dev", "is missing: the name of the tap device")
 		} else {
-			d.Source = r.demand(target, "dev")
+			d.Source = r.need(target, "dev")
 			r.only(target, "managed", "no")
 			target = nil
 		}
 	case "":
-		r.demand(n, "type")
+		r.need(n, "type")
 	}
 	if target != nil {
 		if dev, ok := target.attr("dev"); ok && !strings.HasPrefix(dev, "vnet") && !strings.HasPrefix(dev, "testnet") {
@@ -253,10 +254,10 @@ func (r *reader) nic(n *node) *polyvisor.NIC {
 
 func (r *reader) sourceOf(n, source *node, name string) string {
 	if source == nil {
-		r.add(n, "/source/@"+name, "is missing")
+		r.lacks(n, "/source/@"+name, "is missing")
 		return ""
 	}
-	return r.demand(source, name)
+	return r.need(source, name)
 }
 
 func (r *reader) share(n *node) *polyvisor.Share {
@@ -268,9 +269,9 @@ func (r *reader) share(n *node) *polyvisor.Share {
 	}
 	d.Source = r.sourceOf(n, r.one(n, "source"), "dir")
 	if k := r.one(n, "target"); k != nil {
-		d.Tag = r.demand(k, "dir")
+		d.Tag = r.need(k, "dir")
 	} else {
-		r.add(n, "/target/@dir", "is missing: the tag that the guest mounts")
+		r.lacks(n, "/target/@dir", "is missing: the tag that the guest mounts")
 	}
 	r.noise(n)
 	return d

@@ -251,4 +251,17 @@ func TestParseDeviceRefuses(t *testing.T) {
 	d, err := domainxml.ParseDevice("<rng model='virtio'><backend model='random'>/dev/random</backend></rng>")
 	require.NoError(t, err)
 	require.Equal(t, &polyvisor.RNG{Source: "/dev/random"}, d)
+	for text, want := range map[string]polyvisor.Device{
+		"<disk><target dev='vda'/></disk>":                           &polyvisor.Disk{Target: "vda", Format: polyvisor.FormatRaw},
+		"<interface><mac address='52:54:00:00:00:01'/></interface>":  &polyvisor.NIC{MAC: polyvisor.MAC{0x52, 0x54, 0, 0, 0, 1}},
+		"<interface type='bridge'><target dev='vnet0'/></interface>": &polyvisor.NIC{Network: polyvisor.NetworkBridge},
+		"<filesystem><target dir='src'/></filesystem>":               &polyvisor.Share{Tag: "src"},
+		"<rng/>":                       &polyvisor.RNG{},
+		"<interface type='ethernet'/>": &polyvisor.NIC{Network: polyvisor.NetworkTap},
+		"<disk type='block'><source dev='/dev/sda'/><readonly/></disk>": &polyvisor.Disk{Source: polyvisor.Path("/dev/sda"), Format: polyvisor.FormatRaw, Mode: polyvisor.DeviceReadOnly},
+	} {
+		d, err := domainxml.ParseDevice(text)
+		require.NoError(t, err)
+		require.Equal(t, want, d, text)
+	}
 }

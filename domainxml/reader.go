@@ -13,7 +13,12 @@ import (
 
 // reader collects the problems of a document. Its methods go on after one, so
 // that all are told at once.
-type reader struct{ err Error }
+type reader struct {
+	err Error
+	// partial admits a device that does not say everything: to detach one its
+	// name is enough. What it needs else Config.Validate knows, too.
+	partial bool
+}
 
 func (r *reader) add(n *node, below, format string, args ...any) {
 	if len(r.err.Problems) >= maxProblems {
@@ -100,6 +105,21 @@ func (r *reader) demand(n *node, name string) string {
 		r.add(n, "/@"+name, "is missing")
 	}
 	return v
+}
+
+// need is demand for what a partial device may leave out.
+func (r *reader) need(n *node, name string) string {
+	if r.partial {
+		return n.value(name)
+	}
+	return r.demand(n, name)
+}
+
+// lacks tells what is missing, unless the device is partial.
+func (r *reader) lacks(n *node, below, format string, args ...any) {
+	if !r.partial {
+		r.add(n, below, format, args...)
+	}
 }
 
 // number reads a number of at most the given value.

@@ -197,6 +197,9 @@ func FuzzParseDevice(f *testing.F) {
 			require.ErrorIs(t, err, polyvisor.ErrInvalidConfig)
 			return
 		}
+		if nic, ok := d.(*polyvisor.NIC); ok && nic.Network == "" {
+			nic.Network = polyvisor.NetworkUser // what Format takes it for
+		}
 		again, err := domainxml.FormatDevice(d)
 		require.NoError(t, err)
 		got, err := domainxml.ParseDevice(again)

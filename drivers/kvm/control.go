@@ -17,20 +17,18 @@ import (
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/vmmproc"
 )
 
-// control runs one call of the VM process of an active domain. If that is being
-// started it waits until it can be called.
+// control runs one call of the VM process of an active domain. One that is being
+// started by someone else is waited for.
 func (i *instance) control(ctx context.Context, f func(c *vmmproc.Client) error) error {
-	patience, cancel := context.WithTimeout(ctx, lookPatience)
-	defer cancel()
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		err := i.controlOnce(ctx, f)
 		if !errors.Is(err, vmmproc.ErrNotReady) {
-			return ended(ctx, classify(err))
+			return ended(ctx, err)
 		}
 		select {
 		case <-time.After(wait):
-		case <-patience.Done():
-			return ended(ctx, classify(err))
+		case <-ctx.Done():
+			return ended(ctx, fmt.Errorf("%w: %w", ctx.Err(), err))
 		}
 	}
 }
@@ -45,10 +43,10 @@ func (i *instance) controlOnce(ctx context.Context, f func(c *vmmproc.Client) er
 	}
 	c, err := vmmproc.Dial(ctx, run.Dir)
 	if err != nil {
-		return err
+		return classify(err)
 	}
 	defer c.Close()
-	return f(c)
+	return classify(f(c))
 }
 
 func (i *instance) Suspend(ctx context.Context) error {

@@ -52,7 +52,12 @@ var classes = []struct{ cause, class error }{
 	{syscall.EMFILE, polyvisor.ErrNoResource},
 	{syscall.ENFILE, polyvisor.ErrNoResource},
 	{syscall.EAGAIN, polyvisor.ErrNoResource},
-	{syscall.ENXIO, polyvisor.ErrInvalidConfig}, // a pipe that nobody reads
+	{syscall.ENOTDIR, polyvisor.ErrInvalidConfig},
+	{syscall.EISDIR, polyvisor.ErrInvalidConfig},
+	{syscall.ELOOP, polyvisor.ErrInvalidConfig},
+	{syscall.ENAMETOOLONG, polyvisor.ErrInvalidConfig},
+	{syscall.ENXIO, polyvisor.ErrInvalidConfig}, // the socket of another program
+	{linux.ErrRead, polyvisor.ErrInvalidConfig}, // of a cause that is none of the above
 	{store.ErrCorrupt, polyvisor.ErrInvalidConfig},
 	{store.ErrFormat, polyvisor.ErrUnsupported},
 	// Last: what the VM process could not be started for may be one of the above.

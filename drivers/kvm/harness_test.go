@@ -29,7 +29,7 @@ import (
 
 // Patience with what takes milliseconds on a quiet machine. No test passes or
 // fails by a time; this is when one gives up.
-const patience = 2 * time.Minute
+const patience = 3 * time.Minute
 
 func needKVM(t testing.TB) {
 	t.Helper()

@@ -223,7 +223,7 @@ func (d *driver) prepare(ctx context.Context, c *polyvisor.Config, files map[str
 	if err != nil {
 		return s, err
 	}
-	files[machine.KernelFile] = kernel
+	files[machine.KernelFile], boot.Kernel = kernel, c.Boot.Kernel.String()
 	if c.Boot.Initrd.IsZero() {
 		return s, nil
 	}
@@ -231,7 +231,7 @@ func (d *driver) prepare(ctx context.Context, c *polyvisor.Config, files map[str
 	if err != nil {
 		return s, err
 	}
-	files[machine.InitrdFile] = initrd
+	files[machine.InitrdFile], boot.Initrd = initrd, c.Boot.Initrd.String()
 	return s, nil
 }
 

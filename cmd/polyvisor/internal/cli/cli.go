@@ -107,10 +107,11 @@ NAME is a domain's name, its UUID or, while it is active, its ID.`,
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log what happens to standard error")
 	_ = root.RegisterFlagCompletionFunc("connect", completeURI)
 
-	const life, definitions, host = "life", "definitions", "host"
+	const life, definitions, resources, host = "life", "definitions", "resources", "host"
 	root.AddGroup(
 		&cobra.Group{ID: life, Title: "Running domains:"},
 		&cobra.Group{ID: definitions, Title: "Domains and their definitions:"},
+		&cobra.Group{ID: resources, Title: "Memory, CPUs and devices:"},
 		&cobra.Group{ID: host, Title: "Host and program:"},
 	)
 	for _, g := range []struct {
@@ -118,9 +119,13 @@ NAME is a domain's name, its UUID or, while it is active, its ID.`,
 		list []*cobra.Command
 	}{
 		{life, []*cobra.Command{a.runCommand(), a.startCommand(), a.consoleCommand(), a.waitCommand(), a.suspendCommand(),
-			a.resumeCommand(), a.shutdownCommand(), a.rebootCommand(), a.destroyCommand()}},
-		{definitions, []*cobra.Command{a.listCommand(), a.infoCommand(), a.configCommand(), a.defineCommand(), a.undefineCommand()}},
-		{host, []*cobra.Command{a.doctorCommand(), a.uriCommand(), a.versionCommand()}},
+			a.resumeCommand(), a.shutdownCommand(), a.rebootCommand(), a.destroyCommand(), a.createCommand(), a.saveCommand(), a.restoreCommand(), a.dumpCommand(),
+			a.eventCommand()}},
+		{definitions, []*cobra.Command{a.listCommand(), a.infoCommand(), a.configCommand(), a.dumpXMLCommand(), a.defineCommand(), a.undefineCommand(),
+			a.autostartCommand(), a.renameCommand(), a.labelsCommand()}},
+		{resources, []*cobra.Command{a.setMemoryCommand(), a.setMaxMemoryCommand(), a.setVCPUsCommand(), a.vcpuInfoCommand(), a.vcpuPinCommand(),
+			a.vcpuConfigCommand(), a.attachDeviceCommand(), a.detachDeviceCommand(), a.updateDeviceCommand(), a.statsCommand()}},
+		{host, []*cobra.Command{a.doctorCommand(), a.conformanceCommand(), a.uriCommand(), a.versionCommand()}},
 	} {
 		for _, c := range g.list {
 			c.GroupID = g.id

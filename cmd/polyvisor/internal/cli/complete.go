@@ -29,7 +29,7 @@ func (a *app) completeDomains(op polyvisor.Op) cobra.CompletionFunc {
 		a.verbose = false
 		var names []cobra.Completion
 		_ = a.withConn(ctx, func(conn *polyvisor.Conn) error {
-			answers, err := askAll(ctx, conn, completeTime/2)
+			answers, err := askAll(ctx, conn, polyvisor.DomainFilter{}, completeTime/2)
 			for _, v := range answers {
 				if op == "" || v.State.Allowed(op) {
 					names = append(names, cobra.CompletionWithDesc(v.Name, v.State.String()))
@@ -49,13 +49,28 @@ func completeURI(*cobra.Command, []string, string) ([]cobra.Completion, cobra.Sh
 	return uris, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeFile completes one file with the given ending.
-func completeFile(ending string) cobra.CompletionFunc {
+// completeFile completes one file with one of the given endings.
+func completeFile(endings ...string) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return []cobra.Completion{ending}, cobra.ShellCompDirectiveFilterFileExt
+		return endings, cobra.ShellCompDirectiveFilterFileExt
+	}
+}
+
+// completeDomainAndFile completes a domain and then a file, with any ending if
+// none is given.
+func (a *app) completeDomainAndFile(op polyvisor.Op, endings ...string) cobra.CompletionFunc {
+	domain := a.completeDomains(op)
+	return func(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		switch {
+		case len(args) != 1:
+			return domain(cmd, args, word)
+		case len(endings) == 0:
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		return endings, cobra.ShellCompDirectiveFilterFileExt
 	}
 }
 

@@ -54,15 +54,19 @@ func (a *app) greet(dom *polyvisor.Domain) {
 	}
 }
 
-// startedConsole attaches to a domain that this command has started and ends
-// with the exit code of its run.
-func (a *app) startedConsole(ctx context.Context, dom *polyvisor.Domain) error {
-	return a.runConsole(ctx, dom, nil)
-}
-
-// runConsole attaches to a domain that has just been started.
-func (a *app) runConsole(ctx context.Context, dom *polyvisor.Domain, onSignal func(syscall.Signal) bool) error {
+// runConsole attaches to a domain that has just been started and ends with the
+// exit code of its run. A paused one is let go when its console is open, so that
+// nothing that it prints is missed.
+func (a *app) runConsole(ctx context.Context, dom *polyvisor.Domain, paused bool, onSignal func(syscall.Signal) bool) error {
 	con, err := dom.Console(ctx, polyvisor.ConsoleOptions{})
+	if paused {
+		if rerr := letGo(ctx, dom); rerr != nil {
+			if con != nil {
+				_ = con.Close()
+			}
+			return advise(errors.Join(err, rerr), "domain %q is left paused; \"polyvisor resume %[1]s\" lets it go on", dom.Name())
+		}
+	}
 	var stop *polyvisor.Stop
 	switch {
 	case errors.Is(err, polyvisor.ErrInvalidState), errors.Is(err, polyvisor.ErrNotFound):
@@ -83,6 +87,16 @@ func (a *app) runConsole(ctx context.Context, dom *polyvisor.Domain, onSignal fu
 	}
 	a.note("domain %q stopped: %s", dom.Name(), stop)
 	return stopResult(*stop)
+}
+
+// letGo resumes a domain that was started paused. That somebody else was faster
+// with it, or with its end, is no failure.
+func letGo(ctx context.Context, dom *polyvisor.Domain) error {
+	err := dom.Resume(ctx)
+	if errors.Is(err, polyvisor.ErrInvalidState) || errors.Is(err, polyvisor.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // waited is what Domain.Wait returned.

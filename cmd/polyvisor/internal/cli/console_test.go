@@ -40,13 +40,50 @@ func TestRunExitCodes(t *testing.T) {
 	}
 }
 
-// A guest may have ended before its console is attached to.
+// Nothing that a short guest prints is missed: it begins when its console is open.
+func TestRunShortGuest(t *testing.T) {
+	for range 20 {
+		_, uri := host(t)
+		code, out, err := invoke(t, "", "-c", uri, "run", "--rm", "--name", "web", "--cmdline", "poweroff")
+		require.Zero(t, code, err)
+		require.Equal(t, "bye\r\n", out)
+		require.Equal(t, "polyvisor: domain \"web\" stopped: shutdown\n", err)
+		code, _, err = invoke(t, `{"name": "web", "boot": {"cmdline": "poweroff"}}`, "-c", uri, "define", "-")
+		require.Zero(t, code, err)
+		code, out, err = invoke(t, "", "-c", uri, "start", "--console", "web")
+		require.Zero(t, code, err)
+		require.Equal(t, "bye\r\n", out)
+		must(t, "-c", uri, "undefine", "web")
+	}
+}
+
+// A hypervisor that cannot start a guest paused may have it ended before its
+// console is attached to.
 func TestRunFastGuest(t *testing.T) {
-	_, uri := host(t)
+	h, uri := host(t)
+	h.noSuspend = true
 	code, out, err := invoke(t, "", "-c", uri, "run", "--rm", "--name", "web", "--cmdline", "poweroff")
 	require.Zero(t, code, err)
 	require.Contains(t, err, "domain \"web\" stopped: shutdown\n")
 	require.True(t, out == "bye\r\n" || strings.Contains(err, "ended before its console was attached"), "output %q", out)
+}
+
+// A guest whose console cannot be opened, or that does not resume, is not left
+// behind unsaid.
+func TestRunPausedFails(t *testing.T) {
+	h, uri := host(t)
+	h.failConsole = polyvisor.ErrPermission
+	code, _, err := invoke(t, "", "-c", uri, "run", "--name", "web")
+	require.Equal(t, 1, code)
+	require.Contains(t, err, "permission denied; domain \"web\" runs on; \"polyvisor console web\" attaches to it\n")
+	require.Equal(t, polyvisor.Running, only(h).now(), "it does not wait for a console that does not come")
+	must(t, "-c", uri, "undefine", "--destroy", "web")
+
+	h.failConsole, h.failResume = nil, polyvisor.ErrNoResource
+	code, _, err = invoke(t, "", "-c", uri, "run", "--name", "web")
+	require.Equal(t, 1, code)
+	require.Contains(t, err, "domain \"web\" is left paused; \"polyvisor resume web\" lets it go on\n")
+	require.Equal(t, polyvisor.Paused, only(h).now())
 }
 
 // The connection to a console breaks while its domain runs.

@@ -3,93 +3,106 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/polyvisor/polyvisor"
 )
 
-// maxConfig bounds a Config file in bytes, so that a wrong file (a disk, an
-// endless device) is refused instead of being read into memory.
-const maxConfig = 1 << 20
-
 func (a *app) defineCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "define FILE.json|-",
+		Use:   "define FILE|-",
 		Short: "Store the definition of a domain",
 		Long: `Define stores a domain without starting it. FILE holds its configuration in JSON,
-as "polyvisor config" prints it; "-" is standard input. Only the name is
-required: a domain that says no more runs the built-in guest. A field that is
-not known is an error. Relative paths in the file count from its directory, or
-from the working directory for standard input.
+as "polyvisor config" prints it, or libvirt domain XML, as "polyvisor dumpxml"
+prints it; "-" is standard input. Only the name is required: a domain that says
+no more runs the built-in guest. In JSON a field that is not known is an error,
+and relative paths count from the directory of the file, or from the working
+directory for standard input. XML is passed on as it is, and names files by
+absolute paths.
 
 If a domain with the same name and UUID exists its definition is replaced,
 which it notices at its next start.`,
-		Example:           "  polyvisor define web.json\n  echo '{\"name\": \"tiny\"}' | polyvisor define -",
-		Args:              wants(1, "a file with a configuration in JSON, or - for standard input"),
-		ValidArgsFunction: completeFile("json"),
+		Example:           "  polyvisor define web.json\n  polyvisor define web.xml\n  echo '{\"name\": \"tiny\"}' | polyvisor define -",
+		Args:              wants(1, "a file with a configuration in JSON or XML, or - for standard input"),
+		ValidArgsFunction: completeFile("json", "xml"),
 		RunE: a.action(func(ctx context.Context, args []string) error {
-			config, err := a.readConfig(args[0])
+			in, err := a.readInput(args[0])
+			if err != nil {
+				return err
+			}
+			if in.isXML() {
+				return a.withConn(ctx, func(conn *polyvisor.Conn) error {
+					dom, err := conn.DefineXML(ctx, in.text)
+					return a.made(dom, "defined", err)
+				})
+			}
+			config, err := in.config()
 			if err != nil {
 				return err
 			}
 			return a.withConn(ctx, func(conn *polyvisor.Conn) error {
 				dom, err := conn.Define(ctx, config)
-				if err != nil {
-					return err
-				}
-				return a.say("domain %q defined", dom.Name())
+				return a.made(dom, "defined", err)
 			})
 		}),
 	}
 }
 
-// readConfig reads a Config from a file or, for "-", from standard input.
-func (a *app) readConfig(name string) (*polyvisor.Config, error) {
-	in, dir := a.stdin, "."
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, fmt.Errorf("configuration: %w", err)
-		}
-		defer f.Close()
-		in, dir = f, filepath.Dir(name)
-	}
-	data, err := io.ReadAll(io.LimitReader(in, maxConfig+1))
-	if err != nil {
-		return nil, fmt.Errorf("configuration %s: %w", name, err)
-	}
-	if len(data) > maxConfig {
-		return nil, fmt.Errorf("configuration %s: more than %s; is it the right file?", name, polyvisor.Bytes(maxConfig))
-	}
-	config, err := polyvisor.ParseConfig(data)
-	if err != nil {
-		return nil, fmt.Errorf("configuration %s: %w", name, err)
-	}
-	if err := absolute(config, dir); err != nil {
-		return nil, fmt.Errorf("configuration %s: %w", name, err)
-	}
-	return config, nil
-}
+func (a *app) createCommand() *cobra.Command {
+	var paused bool
+	c := &cobra.Command{
+		Use:   "create FILE|-",
+		Short: "Start a transient domain from a file",
+		Long: `Create starts a domain that is gone when it stops. FILE holds its configuration
+in JSON or libvirt domain XML, as for "polyvisor define"; "-" is standard input.
+With --paused its virtual CPUs do not execute anything until "polyvisor resume".
 
-// absolute makes the paths of a configuration independent of the working
-// directory, which a domain does not keep: relative ones count from dir.
-func absolute(c *polyvisor.Config, dir string) error {
-	for _, p := range []*string{&c.Boot.Kernel.Path, &c.Boot.Initrd.Path, &c.Console.Log} {
-		if *p == "" || filepath.IsAbs(*p) {
-			continue
-		}
-		abs, err := filepath.Abs(filepath.Join(dir, *p))
+"polyvisor run" takes settings as flags and attaches to the console, too.`,
+		Example:           "  polyvisor create web.xml\n  echo '{\"name\": \"tiny\"}' | polyvisor create --paused -",
+		Args:              wants(1, "a file with a configuration in JSON or XML, or - for standard input"),
+		ValidArgsFunction: completeFile("json", "xml"),
+	}
+	c.Flags().BoolVar(&paused, "paused", false, "leave it paused before its first instruction")
+	c.RunE = a.action(func(ctx context.Context, args []string) error {
+		in, err := a.readInput(args[0])
 		if err != nil {
 			return err
 		}
-		*p = abs
+		opts := startOptions(paused)
+		if in.isXML() {
+			return a.withConn(ctx, func(conn *polyvisor.Conn) error {
+				dom, err := conn.CreateXML(ctx, in.text, opts...)
+				return a.made(dom, "created", err)
+			})
+		}
+		config, err := in.config()
+		if err != nil {
+			return err
+		}
+		return a.withConn(ctx, func(conn *polyvisor.Conn) error {
+			dom, err := conn.Create(ctx, config, opts...)
+			return a.made(dom, "created", err)
+		})
+	})
+	return c
+}
+
+// startOptions are those of a flag --paused.
+func startOptions(paused bool) []polyvisor.StartOption {
+	if !paused {
+		return nil
 	}
-	return nil
+	return []polyvisor.StartOption{polyvisor.StartPaused()}
+}
+
+// made says which domain was made, if one was.
+func (a *app) made(dom *polyvisor.Domain, what string, err error) error {
+	if err != nil {
+		return err
+	}
+	return a.done(dom, what, nil)
 }
 
 func (a *app) undefineCommand() *cobra.Command {
@@ -112,6 +125,26 @@ when it stops; with --destroy it is stopped first, like pulling the plug.`,
 	})
 	c.Flags().BoolVar(&destroy, "destroy", false, "stop the domain first if it is active")
 	return c
+}
+
+func (a *app) dumpXMLCommand() *cobra.Command {
+	return a.domainCommand(&cobra.Command{
+		Use:   "dumpxml NAME",
+		Short: "Print a domain in libvirt domain XML",
+		Long: `Dumpxml prints a domain in libvirt domain XML, in the form that "polyvisor define"
+and "polyvisor create" read. Of an active domain it is the one that it runs with.
+What libvirt has no element for stands in its metadata.`,
+		Example: "  polyvisor dumpxml web > web.xml",
+	}, "", func(ctx context.Context, dom *polyvisor.Domain) error {
+		text, err := dom.XML(ctx)
+		if err != nil {
+			return err
+		}
+		if !strings.HasSuffix(text, "\n") {
+			text += "\n"
+		}
+		return a.write([]byte(text))
+	})
 }
 
 func (a *app) configCommand() *cobra.Command {

@@ -137,6 +137,12 @@ func adviceFor(err error) string {
 		return "\"polyvisor list --all\" shows the domains there are"
 	case e.Code == polyvisor.CodeNotFound && (e.Op == "start" || e.Op == "create"):
 		return "mend the paths of the configuration, or take \"run --kernel auto\" for the newest kernel of this host"
+	case e.Code == polyvisor.CodeExists && (e.Op == string(polyvisor.OpSave) || e.Op == string(polyvisor.OpCoreDump)):
+		return "choose another file"
+	case e.Code == polyvisor.CodeExists && e.Op == "attach device":
+		return "\"polyvisor update-device\" changes the one there is, \"polyvisor detach-device\" removes it"
+	case e.Code == polyvisor.CodeExists && e.Op == string(polyvisor.OpRename):
+		return "choose another name"
 	case e.Code == polyvisor.CodeExists && e.Domain != "":
 		return fmt.Sprintf("choose another name, or remove the domain with \"polyvisor undefine --destroy %s\"", e.Domain)
 	case e.Code == polyvisor.CodeBusy && e.Op == string(polyvisor.OpConsole):

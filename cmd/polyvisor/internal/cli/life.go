@@ -24,7 +24,7 @@ func (a *app) domainCommand(c *cobra.Command, op polyvisor.Op, f func(ctx contex
 }
 
 func (a *app) startCommand() *cobra.Command {
-	var console bool
+	var console, paused bool
 	c := a.domainCommand(&cobra.Command{
 		Use:   "start NAME",
 		Short: "Start a domain that is defined",
@@ -33,18 +33,22 @@ free to execute. The domain runs on when the command ends.
 
 With --console this terminal becomes the domain's console until the domain
 stops, with the exit code of "polyvisor wait", or until Ctrl-] is typed; see
-"polyvisor console --help".`,
+"polyvisor console --help". With --paused its virtual CPUs do not execute
+anything until "polyvisor resume".`,
 		Example: "  polyvisor start web\n  polyvisor start --console web",
 	}, polyvisor.OpStart, func(ctx context.Context, dom *polyvisor.Domain) error {
-		if err := dom.Start(ctx); err != nil {
+		wait := console && dom.Conn().Capabilities().Has(polyvisor.FeatureSuspend)
+		if err := dom.Start(ctx, startOptions(paused || wait)...); err != nil {
 			return err
 		}
 		if console {
-			return a.startedConsole(ctx, dom)
+			return a.runConsole(ctx, dom, wait, nil)
 		}
 		return a.say("domain %q started", dom.Name())
 	})
 	c.Flags().BoolVar(&console, "console", false, "attach this terminal to the console")
+	c.Flags().BoolVar(&paused, "paused", false, "leave it paused before its first instruction")
+	c.MarkFlagsMutuallyExclusive("console", "paused")
 	return c
 }
 

@@ -43,7 +43,7 @@ func (a *app) listCommand() *cobra.Command {
 		Short:   "List domains",
 		Long: `List shows the active domains; with --inactive those that are defined and do not
 run, with --all both. They are sorted by name. A domain that does not answer is
-shown with "no state".`,
+shown with "no state". With --label only those with the label are shown.`,
 		Example:           "  polyvisor list\n  polyvisor list --all -o json",
 		Args:              wants(0, "no argument"),
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -51,10 +51,15 @@ shown with "no state".`,
 	c.Flags().BoolVarP(&all, "all", "a", false, "active and inactive domains")
 	c.Flags().BoolVar(&inactive, "inactive", false, "inactive domains")
 	c.MarkFlagsMutuallyExclusive("all", "inactive")
+	words := labelFlag(c)
 	output := outputFlag(c)
 	c.RunE = a.action(func(ctx context.Context, _ []string) error {
+		labels, err := wantedLabels(*words)
+		if err != nil {
+			return err
+		}
 		return a.withConn(ctx, func(conn *polyvisor.Conn) error {
-			answers, err := askAll(ctx, conn, answerTime)
+			answers, err := askAll(ctx, conn, polyvisor.DomainFilter{Labels: labels}, answerTime)
 			if err != nil {
 				return err
 			}
@@ -94,10 +99,10 @@ type answer struct {
 	err error
 }
 
-// askAll asks all domains, sorted by name. Those that vanish meanwhile are
-// left out.
-func askAll(ctx context.Context, conn *polyvisor.Conn, each time.Duration) ([]answer, error) {
-	doms, err := conn.Domains(ctx, polyvisor.DomainFilter{})
+// askAll asks the domains that the filter selects, sorted by name. Those that
+// vanish meanwhile are left out.
+func askAll(ctx context.Context, conn *polyvisor.Conn, f polyvisor.DomainFilter, each time.Duration) ([]answer, error) {
+	doms, err := conn.Domains(ctx, f)
 	if err != nil {
 		return nil, err
 	}

@@ -155,12 +155,15 @@ func TestDefine(t *testing.T) {
 
 	for _, tc := range []struct{ name, file, want string }{
 		{"missing", filepath.Join(dir, "none.json"), "none.json: no such file"},
-		{"not JSON", file("a.json", "<domain/>"), "invalid character '<'"},
+		{"neither JSON nor XML", file("a.json", "name: x"), "invalid character 'a'"},
+		{"XML without a name", file("a.xml", "<domain/>"), "every domain needs a name"},
+		{"unknown element", file("b.xml", "<domain><name>x</name>\n<devices><sound/></devices></domain>"), "line 2: domain/devices/sound: is not supported"},
+		{"broken XML", file("c.xml", "\n<domain>"), "line 2: not well-formed"},
 		{"unknown field", file("b.json", `{"name": "x", "memry": 1}`), `unknown field "memry"`},
 		{"two objects", file("c.json", `{"name": "x"}{}`), "more data after"},
 		{"all problems at once", file("d.json", `{"name": "a/b", "vcpus": -1}`), "slash; vcpus: -1 is negative"},
 		{"too many vCPUs", file("e.json", `{"name": "x", "vcpus": 9}`), "vcpus: 9, the host allows at most 8"},
-		{"too big", file("f.json", strings.Repeat(" ", 1<<20)+`{"name": "x"}`), "more than 1MiB; is it the right file?"},
+		{"too big", file("f.json", strings.Repeat(" ", 4<<20)+`{"name": "x"}`), "more than 4MiB; is it the right file?"},
 		{"a directory", dir, "is a directory"},
 		{"name taken", file("g.json", `{"name": "good"}`), "exists already: domain \"good\"; choose another name, or remove"},
 	} {

@@ -30,6 +30,11 @@ type memHost struct {
 	slow      time.Duration
 	failStart error
 	noConsole bool
+	noSuspend bool
+
+	failConsole, failResume error
+
+	sinks map[int]func(polyvisor.Event)
 }
 
 var memHosts sync.Map // name -> *memHost
@@ -53,9 +58,9 @@ func (d *memDriver) Type() string { return "memtest" }
 func (d *memDriver) Close() error { return nil }
 func (d *memDriver) Capabilities() polyvisor.Capabilities {
 	c := polyvisor.Capabilities{Arch: "amd64", OSType: "hvm", Features: polyvisor.Features(), MaxVCPUs: 8}
-	if d.h.noConsole {
-		c.Features = slices.DeleteFunc(c.Features, func(f polyvisor.Feature) bool { return f == polyvisor.FeatureConsole })
-	}
+	c.Features = slices.DeleteFunc(c.Features, func(f polyvisor.Feature) bool {
+		return f == polyvisor.FeatureConsole && d.h.noConsole || f == polyvisor.FeatureSuspend && d.h.noSuspend
+	})
 	return c
 }
 func (d *memDriver) Version(context.Context) (polyvisor.Version, error) {
@@ -67,12 +72,12 @@ func (d *memDriver) Define(_ context.Context, c *polyvisor.Config) (polyvisor.In
 	return d.h.add(c, true)
 }
 
-func (d *memDriver) Create(ctx context.Context, c *polyvisor.Config, _ polyvisor.StartOptions) (polyvisor.Instance, error) {
+func (d *memDriver) Create(ctx context.Context, c *polyvisor.Config, o polyvisor.StartOptions) (polyvisor.Instance, error) {
 	dom, err := d.h.add(c, false)
 	if err != nil {
 		return nil, err
 	}
-	if err := dom.Start(ctx, polyvisor.StartOptions{}); err != nil {
+	if err := dom.Start(ctx, o); err != nil {
 		d.h.remove(dom)
 		return nil, err
 	}
@@ -147,6 +152,8 @@ type memRun struct {
 	ended   chan struct{}
 	stop    polyvisor.Stop
 	asked   atomic.Int32
+	begun   chan struct{} // closed when the guest may execute its first instruction
+	begin   func()
 }
 
 func (r *memRun) number() int {
@@ -156,7 +163,12 @@ func (r *memRun) number() int {
 	return r.id
 }
 
-func (d *memDomain) Name() string    { return d.name }
+func (d *memDomain) Name() string {
+	d.h.mu.Lock()
+	defer d.h.mu.Unlock()
+	return d.name
+}
+
 func (d *memDomain) UUID() uuid.UUID { return d.id }
 
 func (d *memDomain) gone() bool { return d.h.domains[d.id] != d }
@@ -180,7 +192,7 @@ func (d *memDomain) Info(ctx context.Context) (polyvisor.Info, error) {
 	}
 	d.h.mu.Lock()
 	defer d.h.mu.Unlock()
-	i := polyvisor.Info{State: d.state, ID: -1, Persistent: d.persistent, MaxMemory: d.config.Memory, Memory: d.config.Memory,
+	i := polyvisor.Info{State: d.state, ID: -1, Persistent: d.persistent, MaxMemory: d.config.MaxMemory, Memory: d.config.Memory,
 		VCPUs: d.config.VCPUs, CPUTime: 1500 * time.Millisecond, LastStop: d.last}
 	if d.state.Active() {
 		i.ID, i.LastStop = d.run.number(), nil
@@ -188,17 +200,27 @@ func (d *memDomain) Info(ctx context.Context) (polyvisor.Info, error) {
 	return i, nil
 }
 
-func (d *memDomain) Config(context.Context) (*polyvisor.Config, error) { return d.config.Clone(), nil }
+func (d *memDomain) Config(context.Context) (*polyvisor.Config, error) {
+	d.h.mu.Lock()
+	defer d.h.mu.Unlock()
+	return d.config.Clone(), nil
+}
 
-func (d *memDomain) Start(context.Context, polyvisor.StartOptions) error {
+func (d *memDomain) Start(_ context.Context, o polyvisor.StartOptions) error {
 	d.h.mu.Lock()
 	defer d.h.mu.Unlock()
 	if d.h.failStart != nil {
 		return d.h.failStart
 	}
 	d.h.nextID++
-	d.run = &memRun{id: d.h.nextID, console: newMemConsole(), ended: make(chan struct{})}
-	d.state = polyvisor.Running
+	d.run = &memRun{id: d.h.nextID, console: newMemConsole(), ended: make(chan struct{}), begun: make(chan struct{})}
+	d.run.begin = sync.OnceFunc(func() { close(d.run.begun) })
+	d.state = polyvisor.Paused
+	if !o.Paused {
+		d.state = polyvisor.Running
+		d.run.begin()
+	}
+	d.h.emitLocked(d, polyvisor.Event{Type: polyvisor.EventStarted})
 	go d.guest(d.run)
 	return nil
 }
@@ -214,6 +236,7 @@ func (d *memDomain) finish(r *memRun, reason polyvisor.StopReason, detail string
 	}
 	r.stop = polyvisor.Stop{Reason: reason, Detail: detail, Time: time.Now()}
 	d.last, d.state = &r.stop, reason.State()
+	d.h.emitLocked(d, polyvisor.Event{Type: polyvisor.EventStopped, Stop: &r.stop})
 	if !d.persistent {
 		delete(d.h.domains, d.id)
 	}
@@ -222,6 +245,11 @@ func (d *memDomain) finish(r *memRun, reason polyvisor.StopReason, detail string
 }
 
 func (d *memDomain) guest(r *memRun) {
+	select {
+	case <-r.begun:
+	case <-r.ended:
+		return
+	}
 	cmdline := " " + d.config.Boot.CommandLine + " "
 	has := func(word string) bool { return strings.Contains(cmdline, " "+word+" ") }
 	if has("poweroff") {
@@ -273,11 +301,19 @@ func pattern(n int) []byte {
 }
 
 func (d *memDomain) Suspend(context.Context) error { return d.set(polyvisor.Paused) }
-func (d *memDomain) Resume(context.Context) error  { return d.set(polyvisor.Running) }
+func (d *memDomain) Resume(context.Context) error {
+	if d.h.failResume != nil {
+		return d.h.failResume
+	}
+	return d.set(polyvisor.Running)
+}
 func (d *memDomain) set(s polyvisor.State) error {
 	d.h.mu.Lock()
 	defer d.h.mu.Unlock()
 	d.state = s
+	if s == polyvisor.Running {
+		d.run.begin()
+	}
 	return nil
 }
 
@@ -336,6 +372,9 @@ func (d *memDomain) Wait(ctx context.Context) (polyvisor.Stop, error) {
 }
 
 func (d *memDomain) OpenConsole(_ context.Context, o polyvisor.ConsoleOptions) (io.ReadWriteCloser, error) {
+	if d.h.failConsole != nil {
+		return nil, d.h.failConsole
+	}
 	return d.current().console.open(o.Force)
 }
 

@@ -23,11 +23,12 @@ const (
 func (a *app) runCommand() *cobra.Command {
 	var f runFlags
 	c := &cobra.Command{
-		Use:   "run [FILE.json|-]",
+		Use:   "run [FILE|-]",
 		Short: "Define and start a domain, with its console on this terminal",
-		Long: `Run makes a domain from flags, or from FILE (a configuration in JSON, see
-"polyvisor define") and flags that change it, and starts it with its console on
-standard input and output. Without a kernel the built-in guest runs: it obeys
+		Long: `Run makes a domain from flags, or from FILE (a configuration in JSON or libvirt
+domain XML, see "polyvisor define") and flags that change it, and starts it with
+its console on standard input and output. In XML, too, everything must be what a
+configuration can say. Without a kernel the built-in guest runs: it obeys
 commands, "help" lists them. Without a name it gets one that begins with "run-".
 
 Without --rm the domain is defined, and afterwards "polyvisor start" runs it
@@ -55,7 +56,7 @@ wait --help" has all.`,
 			}
 			return nil
 		},
-		ValidArgsFunction: completeFile("json"),
+		ValidArgsFunction: completeFile("json", "xml"),
 	}
 	f.register(c)
 	c.RunE = a.action(func(ctx context.Context, args []string) error {
@@ -81,10 +82,11 @@ func (a *app) run(ctx context.Context, conn *polyvisor.Conn, config *polyvisor.C
 	}
 	var dom *polyvisor.Domain
 	var err error
+	paused := !f.detach && conn.Capabilities().Has(polyvisor.FeatureSuspend)
 	if f.remove {
-		dom, err = conn.Create(ctx, config)
+		dom, err = conn.Create(ctx, config, startOptions(paused)...)
 	} else {
-		dom, err = defineAndStart(ctx, conn, config)
+		dom, err = defineAndStart(ctx, conn, config, startOptions(paused))
 	}
 	if err != nil {
 		return err
@@ -101,7 +103,7 @@ func (a *app) run(ctx context.Context, conn *polyvisor.Conn, config *polyvisor.C
 			s.signal(sig)
 		}
 	})
-	err = a.runConsole(ctx, dom, s.signal)
+	err = a.runConsole(ctx, dom, paused, s.signal)
 	back()
 	s.wait()
 	return err
@@ -109,7 +111,7 @@ func (a *app) run(ctx context.Context, conn *polyvisor.Conn, config *polyvisor.C
 
 // defineAndStart leaves no definition behind if the domain does not start, and
 // does not touch one that was there before.
-func defineAndStart(ctx context.Context, conn *polyvisor.Conn, config *polyvisor.Config) (*polyvisor.Domain, error) {
+func defineAndStart(ctx context.Context, conn *polyvisor.Conn, config *polyvisor.Config, opts []polyvisor.StartOption) (*polyvisor.Domain, error) {
 	if _, err := conn.Domain(ctx, config.Name); err == nil {
 		return nil, advise(fmt.Errorf("%w: domain %q", polyvisor.ErrExists, config.Name),
 			"\"polyvisor start --console %[1]s\" runs it, \"polyvisor undefine --destroy %[1]s\" removes it, --name gives another name", config.Name)
@@ -120,7 +122,7 @@ func defineAndStart(ctx context.Context, conn *polyvisor.Conn, config *polyvisor
 	if err != nil {
 		return nil, err
 	}
-	if err = dom.Start(ctx); err == nil {
+	if err = dom.Start(ctx, opts...); err == nil {
 		return dom, nil
 	}
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)

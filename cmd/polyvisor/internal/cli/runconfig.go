@@ -35,7 +35,7 @@ type runFlags struct {
 
 func (f *runFlags) register(c *cobra.Command) {
 	fl := c.Flags()
-	fl.StringVarP(&f.file, "file", "f", "", "configuration in JSON, - for standard input")
+	fl.StringVarP(&f.file, "file", "f", "", "configuration in JSON or XML, - for standard input")
 	fl.StringVarP(&f.name, "name", "n", "", "name of the domain")
 	fl.StringVar(&f.title, "title", "", "title, free text for people")
 	fl.StringVar(&f.uuid, "uuid", "", "UUID; a random one if none is given")
@@ -45,12 +45,13 @@ func (f *runFlags) register(c *cobra.Command) {
 	fl.StringVarP(&f.initrd, "initrd", "i", "", "initial RAM disk")
 	fl.StringVarP(&f.cmdline, "cmdline", "a", "", "command line of the kernel (default \""+serialCommandLine+"\" with --kernel)")
 	fl.StringVar(&f.consoleLog, "console-log", "", "file to which what the guest prints is appended")
-	fl.StringVar(&f.onPoweroff, "on-poweroff", "", "what follows when the guest powers off: destroy or restart (default destroy)")
-	fl.StringVar(&f.onReboot, "on-reboot", "", "what follows when the guest reboots: destroy or restart (default destroy)")
-	fl.StringVar(&f.onCrash, "on-crash", "", "what follows when the guest crashes: destroy or restart (default destroy)")
+	fl.StringVar(&f.onPoweroff, "on-poweroff", "", "what follows when the guest powers off: destroy, restart, preserve or rename-restart (default destroy)")
+	fl.StringVar(&f.onReboot, "on-reboot", "", "what follows when the guest reboots: destroy, restart, preserve or rename-restart (default destroy)")
+	fl.StringVar(&f.onCrash, "on-crash", "", "what follows when the guest crashes: destroy, restart, preserve or rename-restart (default destroy)")
 	fl.BoolVar(&f.remove, "rm", false, "transient domain: gone when it stops")
 	fl.BoolVarP(&f.detach, "detach", "d", false, "start, print the name, and return")
-	actions := cobra.FixedCompletions([]string{string(polyvisor.ActionDestroy), string(polyvisor.ActionRestart)}, cobra.ShellCompDirectiveNoFileComp)
+	actions := cobra.FixedCompletions([]string{string(polyvisor.ActionDestroy), string(polyvisor.ActionRestart),
+		string(polyvisor.ActionPreserve), string(polyvisor.ActionRenameRestart)}, cobra.ShellCompDirectiveNoFileComp)
 	for _, name := range []string{"on-poweroff", "on-reboot", "on-crash"} {
 		_ = c.RegisterFlagCompletionFunc(name, actions)
 	}
@@ -64,8 +65,11 @@ func (a *app) runConfig(f *runFlags, file string, given func(flag string) bool) 
 	}
 	config := &polyvisor.Config{}
 	if file != "" {
-		var err error
-		if config, err = a.readConfig(file); err != nil {
+		in, err := a.readInput(file)
+		if err != nil {
+			return nil, err
+		}
+		if config, err = in.config(); err != nil {
 			return nil, err
 		}
 	}

@@ -46,6 +46,27 @@ func TestUsageErrors(t *testing.T) {
 		{"run --initrd i", "needs boot.kernel"},
 		{"run --on-reboot never", "\"never\" is not an action"},
 		{"run", "has no console; give --detach"},
+		{"start --console --paused x", "[console paused]"},
+		{"setmem x", "want a domain and a size"},
+		{"setmem x 512", "512 alone means bytes"},
+		{"setmaxmem x much", "want a number and a unit"},
+		{"setvcpus x many", "setvcpus: \"many\" is not a number"},
+		{"vcpupin x 0 a", "\"a\" is not a CPU"},
+		{"vcpupin x 0", "want a domain and the number of a vCPU and a list of CPUs"},
+		{"vcpuconfig x 0", "nothing to change"},
+		{"vcpuconfig x y --weight 1", "\"y\" is not a number"},
+		{"domrename x a/b", "slash"},
+		{"labels x tier", "want KEY=VALUE"},
+		{"labels", "want the name"},
+		{"list --label tier", "want KEY=VALUE"},
+		{"domstats --all x", "leave the names out"},
+		{"domstats a/b", "slash"},
+		{"event a b", "unexpected argument"},
+		{"event --count -1", "must not be negative"},
+		{"save x", "want a domain and a file"},
+		{"restore", "want a file"},
+		{"create", "want a file"},
+		{"attach-device x", "want a domain and a file"},
 		{"wait --timeout soon x", "invalid argument \"soon\""},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
@@ -175,7 +196,12 @@ func TestCompletion(t *testing.T) {
 		{"destroy", []string{"bee\trunning", "cow\tpaused"}},
 		{"info ant", nil},
 		{"list -o", []string{"table", "json"}},
-		{"run --on-reboot", []string{"destroy", "restart"}},
+		{"run --on-reboot", []string{"destroy", "restart", "preserve", "rename-restart"}},
+		{"dumpxml", []string{"ant\tshutoff", "bee\trunning", "cow\tpaused"}},
+		{"save", []string{"bee\trunning", "cow\tpaused"}},
+		{"domrename", []string{"ant\tshutoff"}},
+		{"setmem ant", nil},
+		{"event -o", []string{"table", "json"}},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
 			words := append([]string{"__complete", "-c", uri, "-v"}, strings.Fields(tc.args)...)
@@ -187,7 +213,11 @@ func TestCompletion(t *testing.T) {
 		})
 	}
 	_, out, _ := invoke(t, "", "__complete", "define", "")
-	require.Equal(t, "json\n:8\n", out)
+	require.Equal(t, "json\nxml\n:8\n", out)
+	_, out, _ = invoke(t, "", "__complete", "-c", uri, "attach-device", "ant", "")
+	require.Equal(t, "json\nxml\n:8\n", out)
+	_, out, _ = invoke(t, "", "__complete", "-c", uri, "save", "ant", "")
+	require.Equal(t, ":0\n", out, "any file")
 	_, out, _ = invoke(t, "", "__complete", "-c", "mem")
 	require.Contains(t, out, "memtest:///session")
 

@@ -28,10 +28,10 @@ func New(ctx context.Context, spec json.RawMessage, env vmmproc.Env) (vmmproc.Ma
 	opts := vmm.Options{Device: s.Device, Console: env.Console}
 	var err error
 	// vmm closes what it is given, and the same files serve the next boot.
-	if opts.Kernel, err = duplicate(env.Files[KernelFile]); err != nil {
+	if opts.Kernel, err = duplicate(env.Files[KernelFile], s.Machine.Boot.Kernel); err != nil {
 		return nil, err
 	}
-	if opts.Initrd, err = duplicate(env.Files[InitrdFile]); err != nil {
+	if opts.Initrd, err = duplicate(env.Files[InitrdFile], s.Machine.Boot.Initrd); err != nil {
 		if opts.Kernel != nil {
 			opts.Kernel.Close()
 		}
@@ -44,15 +44,16 @@ func New(ctx context.Context, spec json.RawMessage, env vmmproc.Env) (vmmproc.Ma
 	return &machine{m: m}, nil
 }
 
-func duplicate(f *os.File) (*os.File, error) {
+// duplicate gives an open file the name that errors are to call it by.
+func duplicate(f *os.File, name string) (*os.File, error) {
 	if f == nil {
 		return nil, nil
 	}
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // machine makes a vmm.Machine a vmmproc.Machine.

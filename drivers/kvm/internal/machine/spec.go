@@ -8,7 +8,8 @@ import "github.com/polyvisor/polyvisor/drivers/kvm/internal/vmm"
 type Spec struct {
 	// Device is the KVM device.
 	Device string `json:"device"`
-	// Machine is the machine; kernel and initial RAM disk come as open files.
+	// Machine is the machine. Kernel and initial RAM disk come as open files; their
+	// paths in it are for messages.
 	Machine vmm.Spec `json:"machine"`
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 func TestRing(t *testing.T) {
@@ -251,4 +252,28 @@ func TestConsoleWriteDoesNotAllocate(t *testing.T) {
 		_, _ = c.Write(p)
 	}
 	require.Zero(t, testing.AllocsPerRun(1000, func() { _, _ = c.Write(p) }))
+}
+
+// A log that is no file is neither renamed nor waited for.
+func TestConsoleLogIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	null := filepath.Join(dir, "null")
+	require.NoError(t, os.Symlink(os.DevNull, null))
+	l, err := openConsoleLog(null, 1000, nil)
+	require.NoError(t, err)
+	l.write(make([]byte, 2*logBuffer))
+	l.close()
+	_, err = os.Lstat(null)
+	require.NoError(t, err, "it was renamed")
+	require.NoFileExists(t, null+".1")
+
+	pipe := filepath.Join(dir, "pipe")
+	require.NoError(t, unix.Mkfifo(pipe, 0o600))
+	_, err = openConsoleLog(pipe, 0, nil)
+	require.ErrorIs(t, err, ErrInvalidArgument)
+	reader, err := os.OpenFile(pipe, os.O_RDWR, 0) // somebody reads it
+	require.NoError(t, err)
+	defer reader.Close()
+	_, err = openConsoleLog(pipe, 0, nil)
+	require.ErrorIs(t, err, ErrInvalidArgument)
 }

@@ -97,7 +97,7 @@ func toError(err error) *Error {
 		code = c.ErrorCode()
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		code = CodeCanceled
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		code = CodePermission
 	case errors.Is(err, fs.ErrNotExist):
 		code = CodeNotFound
@@ -106,6 +106,8 @@ func toError(err error) *Error {
 	case errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG),
 		errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EAGAIN):
 		code = CodeNoResource
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENAMETOOLONG):
+		code = CodeInvalidArgument
 	case errors.Is(err, errors.ErrUnsupported):
 		code = CodeUnsupported
 	}

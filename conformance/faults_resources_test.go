@@ -1,0 +1,193 @@
+package conformance_test
+
+import (
+	"os"
+	"slices"
+	"sync/atomic"
+
+	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/conformance"
+)
+
+var resourceFaults = []fault{
+	{name: "set memory does nothing", of: "memory/inactive", says: "memory is", op: nothing("set memory")},
+	{name: "memory cannot be taken away", of: "memory/none", says: "start without memory: succeeded", op: nothing("set memory")},
+	{name: "set max memory does nothing", of: "memory/maximum", says: "memory 64MiB of 64MiB", op: nothing("set max memory")},
+	{name: "the balloon does nothing", of: "memory/balloon", says: "waited in vain until the guest has", op: nothing("set memory")},
+	{name: "a balloon that is not there", of: "memory/without-balloon", says: "succeeded", op: instead("set memory", polyvisor.ErrUnsupported, nil)},
+	{name: "the maximum is forgotten", of: "memory/maximum-config", says: "Info tells", info: func(i *polyvisor.Info) { i.MaxMemory = i.Memory }},
+	{name: "ranges are forgotten", of: "memory/backing", says: "the ranges are", config: func(c *polyvisor.Config) { c.MemoryBacking = nil }},
+	{name: "set vcpus does nothing", of: "vcpu/count", says: "Info tells 1 vCPUs", op: nothing("set vcpus")},
+	{name: "hot-plug does nothing", of: "vcpu/hot-plug", says: "Info tells 1 vCPUs, want 3", op: nothing("set vcpus")},
+	{name: "the offline ones are left out", of: "vcpu/info", says: "vCPUs are told, want 3",
+		vcpus: func(l []polyvisor.VCPU) []polyvisor.VCPU {
+			return slices.DeleteFunc(l, func(v polyvisor.VCPU) bool { return v.State == polyvisor.VCPUOffline })
+		}},
+	{name: "pin does nothing", of: "vcpu/pin", says: "vCPU 0 may run on", op: nothing("pin vcpu")},
+	{name: "configure does nothing", of: "vcpu/configure", says: "the weight is 0", op: nothing("configure vcpu")},
+	{name: "the topology is forgotten", of: "vcpu/topology", says: "the topology is", config: func(c *polyvisor.Config) { c.Topology = polyvisor.Topology{} }},
+}
+
+func deviceFaults() []fault {
+	var list []fault
+	for kind, drop := range map[string]func(*polyvisor.Config){
+		"disk": func(c *polyvisor.Config) { c.Disks = nil }, "nic": func(c *polyvisor.Config) { c.NICs = nil },
+		"share": func(c *polyvisor.Config) { c.Shares = nil }, "rng": func(c *polyvisor.Config) { c.RNG = nil },
+	} {
+		list = append(list,
+			fault{name: "attach does nothing: " + kind, of: "device/" + kind + "-inactive", says: "after attach the domain has", op: nothing("attach")},
+			fault{name: "update does nothing: " + kind, of: "device/" + kind + "-inactive", says: "update what is not there: succeeded", op: nothing("update")},
+			fault{name: "detach does nothing: " + kind, of: "device/" + kind + "-hot-plug", says: "after detach the domain still has", op: on("detach", func(c *call, next func() error) error {
+				if c.d.h.count("detach") == 1 { // of what is not there
+					return next()
+				}
+				return nil
+			})},
+			fault{name: "the device is left out: " + kind, of: "device/" + kind + "-config", says: "the domain has", config: drop})
+	}
+	return append(list,
+		fault{name: "disks in the wrong order", of: "device/many", says: "the disks are", config: func(c *polyvisor.Config) { slices.Reverse(c.Disks) }},
+		fault{name: "every disk is writable", of: "device/modes", says: "a disk of mode", config: func(c *polyvisor.Config) {
+			for i := range c.Disks {
+				c.Disks[i].Mode = polyvisor.DeviceReadWrite
+			}
+		}},
+		fault{name: "two may write", of: "device/disk-in-use", says: "start of a second writer: succeeded", op: before("define", func(c *call) {
+			for i := range c.config.Disks {
+				c.config.Disks[i].Mode = polyvisor.DeviceReadWriteForce
+			}
+		})},
+		fault{name: "the definition changes by itself", of: "device/refused", says: "changed the definition", config: retitle()},
+		fault{name: "a kernel that is none is ignored", of: "files/ownership", says: "create with something that is no kernel succeeds",
+			op: before("create", func(c *call) { c.config.Boot = polyvisor.Boot{} })},
+		fault{name: "a run ends with the file that it was given", of: "files/run-keeps-them", says: "state after the removal",
+			op: after("create", func(c *call) error { return (*c.result).Destroy(c.ctx) })},
+		fault{name: "what cannot be written is read-only", of: "files/writable", says: "succeeded", op: before("create", func(c *call) {
+			for i := range c.config.Disks {
+				c.config.Disks[i].Mode = polyvisor.DeviceReadOnly
+			}
+		})},
+	)
+}
+
+func retitle() func(*polyvisor.Config) {
+	var n atomic.Int32
+	return func(c *polyvisor.Config) { c.Title = string(rune('a' + n.Add(1))) }
+}
+
+var storedFaults = []fault{
+	{name: "what is saved runs on", of: "save/persistent", says: "after save the domain is running", op: after("save", func(c *call) error {
+		_, err := c.d.Driver.(polyvisor.Restorer).Restore(c.ctx, c.path, polyvisor.StartOptions{})
+		return err
+	})},
+	{name: "what is restored is defined", of: "save/transient", says: "Info.Persistent is not false", op: after("restore", func(c *call) error {
+		cfg, err := (*c.result).Config(c.ctx)
+		if err == nil {
+			_, err = c.d.Driver.Define(c.ctx, cfg)
+		}
+		return err
+	})},
+	{name: "a paused restore runs", of: "save/paused", says: "after a paused restore the domain is running", op: on("restore", func(c *call, _ func() error) (err error) {
+		*c.result, err = c.d.Driver.(polyvisor.Restorer).Restore(c.ctx, c.path, polyvisor.StartOptions{})
+		return err
+	})},
+	{name: "the definition is not restored", of: "save/undefined-meanwhile", says: "Info.Persistent is not true",
+		op: after("restore", func(c *call) error { return (*c.result).Undefine(c.ctx) })},
+	{name: "a file is overwritten", of: "save/refused", says: "save over a file: succeeded", op: before("save", func(c *call) { _ = os.Remove(c.path) })},
+	{name: "a broken file is told as missing", of: "save/broken-file", says: `want "invalid configuration"`, op: instead("restore", polyvisor.ErrInvalidConfig, polyvisor.ErrNotFound)},
+	{name: "a name that is taken is told as a wrong state", of: "save/name-taken", says: `want "exists already"`, op: instead("restore", polyvisor.ErrExists, polyvisor.ErrInvalidState)},
+	{name: "a core dump leaves the guest paused", of: "save/core-dump", says: "after a core dump the domain is paused", op: after("core dump", suspend)},
+	{name: "XML without the title", of: "xml/round-trip", says: "the domain made of the XML is", op: before("xml", func(c *call) { c.config.Title = "" })},
+	{name: "XML of a run without the title", of: "xml/create", says: "the domain made of the XML is", op: before("xml", func(c *call) { c.config.Title = "" })},
+	{name: "anything is domain XML", of: "xml/refused", says: "succeeded", op: on("parse xml", func(c *call, next func() error) error {
+		if next() != nil {
+			c.config = &polyvisor.Config{Name: conformance.Prefix + "guess"}
+		}
+		return nil
+	})},
+	{name: "device XML is misread", of: "xml/device", says: "the disk is", op: after("parse device", func(c *call) error {
+		(*c.device).(*polyvisor.Disk).Target = "vdmisread"
+		return nil
+	})},
+	{name: "early domains are not kept", of: "xml/early", says: "lookup of an early domain", op: after("define", func(c *call) error {
+		if c.d.h.count("define") == 2 {
+			return (*c.result).Undefine(c.ctx)
+		}
+		return nil
+	})},
+	{name: "set labels does nothing", of: "labels/kept", says: "after set labels the labels are", op: nothing("set labels")},
+	{name: "set autostart does nothing", of: "autostart/kept", says: "after switching it on autostart is false", op: nothing("set autostart")},
+	{name: "rename does nothing", of: "rename/inactive", says: "lookup by the new name", op: nothing("rename")},
+	{name: "no disks are counted", of: "stats/domain", says: "disks and", stats: func(s *polyvisor.Stats) { s.Disks = nil }},
+	{name: "statistics in the wrong order", of: "stats/bulk", says: `statistics of "cba"`, op: on("bulk stats", func(*call, func() error) error { return errPlain })},
+}
+
+// losing loses the events of a type.
+func losing(t polyvisor.EventType) func(polyvisor.Event) []polyvisor.Event {
+	return func(e polyvisor.Event) []polyvisor.Event {
+		if e.Type == t {
+			return nil
+		}
+		return []polyvisor.Event{e}
+	}
+}
+
+func changing(f func(*polyvisor.Event)) func(polyvisor.Event) []polyvisor.Event {
+	return func(e polyvisor.Event) []polyvisor.Event { f(&e); return []polyvisor.Event{e} }
+}
+
+func twice(e polyvisor.Event) []polyvisor.Event { return []polyvisor.Event{e, e} }
+
+var eventFaults = []fault{
+	{name: "suspends are not told", of: "events/order", says: "the events are", event: losing(polyvisor.EventSuspended)},
+	{name: "a stop without its reason", of: "events/order", says: "has the stop", event: changing(func(e *polyvisor.Event) { e.Stop = nil })},
+	{name: "starts are not told", of: "events/others", says: "the events are", event: losing(polyvisor.EventStarted)},
+	{name: "stops are not told", of: "events/slow-reader", says: "events were lost, want 6", event: func(e polyvisor.Event) []polyvisor.Event {
+		if e.Type == polyvisor.EventUndefined {
+			return []polyvisor.Event{e, e}
+		}
+		return []polyvisor.Event{e}
+	}},
+	{name: "events of one domain come twice", of: "events/one-domain", says: "the events are", event: twice},
+	{name: "events of many domains come twice", of: "events/concurrent", says: "the events of", event: twice},
+	{name: "events of the wrong type", of: "events/end", says: "the events are", event: changing(func(e *polyvisor.Event) { e.Type = polyvisor.EventStarted })},
+	{name: "devices without names", of: "events/changes", says: "names the device", event: changing(func(e *polyvisor.Event) { e.Device = "" })},
+	{name: "reboots are not told", of: "events/guest", says: "the events are", event: losing(polyvisor.EventRebooted)},
+}
+
+// policyFaults do something else than the policy says.
+func policyFaults() []fault {
+	other := map[polyvisor.Action]polyvisor.Action{
+		polyvisor.ActionDestroy: polyvisor.ActionRestart, polyvisor.ActionRestart: polyvisor.ActionDestroy,
+		polyvisor.ActionPreserve: polyvisor.ActionDestroy, polyvisor.ActionRenameRestart: polyvisor.ActionPreserve,
+	}
+	says := map[polyvisor.Action]string{
+		polyvisor.ActionDestroy: "wait for the stop", polyvisor.ActionRestart: "the console ended",
+		polyvisor.ActionPreserve: "waited in vain until the domain is preserved", polyvisor.ActionRenameRestart: "waited in vain until the guest runs under a new name",
+	}
+	var list []fault
+	for _, end := range []string{"poweroff", "reboot", "crash"} {
+		for action, wrong := range other {
+			if end == "crash" && action == polyvisor.ActionPreserve {
+				// Destroyed, it is crashed as well, but has no ID.
+				list = append(list, fault{name: "crash: destroy for preserve", of: "policy/crash-preserve", says: "a preserved domain has ID", op: policy(end, wrong)})
+				continue
+			}
+			list = append(list, fault{name: end + ": " + string(wrong) + " for " + string(action), of: "policy/" + end + "-" + string(action), says: says[action], op: policy(end, wrong)})
+		}
+	}
+	return list
+}
+
+func policy(end string, a polyvisor.Action) func(*call, func() error) error {
+	return before("define", func(c *call) {
+		switch end {
+		case "poweroff":
+			c.config.OnPoweroff = a
+		case "reboot":
+			c.config.OnReboot = a
+		case "crash":
+			c.config.OnCrash = a
+		}
+	})
+}

@@ -1,0 +1,93 @@
+package conformance
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/polyvisor/polyvisor"
+)
+
+// Prefix begins the name of every domain that the suite makes.
+const Prefix = "pvtest-"
+
+// DefaultTimeout is the time limit of a case.
+const DefaultTimeout = 2 * time.Minute
+
+// Harness is a hypervisor to test and what is needed to test it. Open is
+// required, everything else has a default. Fields may be added.
+type Harness struct {
+	// Open gives a new connection. All connections of one harness are to the
+	// same hypervisor: a domain defined on one is seen on the others.
+	Open func(ctx context.Context, opts ...polyvisor.Option) (*polyvisor.Conn, error)
+	// Config describes a small guest that runs on this hypervisor until it is
+	// told to stop. Name and UUID are ignored. If it is nil, a Config without
+	// anything to boot and with 64 MiB of memory, or the least that the driver
+	// takes, stands for it.
+	Config *polyvisor.Config
+	// Guest tells how to talk to that guest. Without it the cases that need its
+	// word are skipped.
+	Guest *Guest
+	// Dir is a directory, on the host of the hypervisor and on this one, where
+	// files may be made. A temporary one is made if it is empty.
+	Dir string
+	// Require lists features whose absence is a failure and not a skip.
+	Require []polyvisor.Feature
+	// Timeout is the time limit of a case; DefaultTimeout if zero.
+	Timeout time.Duration
+	// Hang makes a running domain stop answering its hypervisor until release
+	// is called. It is optional.
+	Hang func(ctx context.Context, name string) (release func(), err error)
+	// Close releases what the harness holds. It is optional.
+	Close func() error
+}
+
+// RequireVariable is the environment variable that adds to Harness.Require.
+const RequireVariable = "POLYVISOR_REQUIRE"
+
+// requires reports whether the absence of a feature is a failure. Words of the
+// variable that are no features are for others, such as tests that need a host.
+func (h *Harness) requires(f polyvisor.Feature) bool {
+	if slices.Contains(h.Require, f) {
+		return true
+	}
+	for word := range strings.SplitSeq(os.Getenv(RequireVariable), ",") {
+		if word = strings.TrimSpace(word); word == "all" || polyvisor.Feature(word) == f {
+			return true
+		}
+	}
+	return false
+}
+
+// Guest is how to talk to a guest on its console: lines of text, each answered
+// by lines of text and the prompt. An empty command is one that the guest does
+// not have.
+type Guest struct {
+	// Prompt is what the guest prints when it waits for a command. It does not
+	// occur elsewhere in what it prints.
+	Prompt string
+	// Echo, followed by a space and a text, prints the text.
+	Echo string
+	// CPUs prints a line with the number of processors that run; Memory one with
+	// the MiB of memory that answer. In both it is the first number.
+	CPUs   string
+	Memory string
+	// PowerOff, Reboot and Crash end the run in that way.
+	PowerOff string
+	Reboot   string
+	Crash    string
+	// Busy computes without end, so that the guest uses CPU time.
+	Busy string
+}
+
+// BuiltinGuest gives the words of the built-in guest of this project's drivers.
+// A driver whose own guest speaks them declares FeatureBuiltinGuest and needs to
+// say no more.
+func BuiltinGuest() *Guest {
+	return &Guest{
+		Prompt: "pv> ", Echo: "echo", CPUs: "cpus", Memory: "mem",
+		PowerOff: "poweroff", Reboot: "reboot", Crash: "crash", Busy: "spin",
+	}
+}

@@ -1,0 +1,185 @@
+package conformance
+
+import (
+	"os"
+	"strings"
+
+	"github.com/polyvisor/polyvisor"
+)
+
+func saveCases() []Case {
+	save := []polyvisor.Feature{polyvisor.FeatureSave}
+	return []Case{
+		{
+			Name: "save/persistent", Features: save,
+			Rule:  "Save writes the run to a new file and leaves the domain inactive; Restore continues it as the same domain, persistent and with the guest where it was; the file stays.",
+			Seeds: []string{"virDomainSave", "virDomainRestore"},
+			Run:   savePersistent,
+		},
+		{
+			Name: "save/transient", Features: []polyvisor.Feature{polyvisor.FeatureSave, polyvisor.FeatureTransient},
+			Rule:  "A transient domain is gone once it is saved; Restore brings it back with its name, UUID and Config.",
+			Seeds: []string{"virDomainSave", "virDomainRestore"},
+			Run: func(c *C) {
+				d := c.create("brief")
+				before := c.configOf(d)
+				c.ok(d.Save(c.ctx, c.path("saved")), "save")
+				c.gone(d, "save")
+				e, err := c.conn.Restore(c.ctx, c.path("saved"))
+				c.ok(err, "restore")
+				c.check(e.Name() == d.Name() && e.UUID() == d.UUID(), "what came back is %q %s, want %q %s", e.Name(), e.UUID(), d.Name(), d.UUID())
+				c.check(sameConfig(c.configOf(e), before), "the Config that came back is %+v, want %+v", c.configOf(e), before)
+				c.persistent(e, false, "restore of a transient domain")
+				c.state(e, polyvisor.Running, "restore")
+			},
+		},
+		{
+			Name: "save/paused", Features: []polyvisor.Feature{polyvisor.FeatureSave, polyvisor.FeatureSuspend},
+			Rule:  "A paused domain can be saved, and Restore with StartPaused leaves what it continues paused until Resume.",
+			Seeds: []string{"virDomainSave", "virDomainRestore", "virDomainResume"},
+			Run: func(c *C) {
+				d := c.started("still")
+				c.ok(d.Suspend(c.ctx), "suspend")
+				c.ok(d.Save(c.ctx, c.path("saved")), "save a paused domain")
+				c.state(d, polyvisor.Shutoff, "save")
+				e, err := c.conn.Restore(c.ctx, c.path("saved"), polyvisor.StartPaused())
+				c.ok(err, "restore paused")
+				c.state(e, polyvisor.Paused, "a paused restore")
+				c.ok(e.Resume(c.ctx), "resume")
+				c.state(e, polyvisor.Running, "resume")
+			},
+		},
+		{
+			Name: "save/undefined-meanwhile", Features: save,
+			Rule:  "If the definition of a saved domain is gone by the time it is restored, it comes back with it.",
+			Seeds: []string{"virDomainRestore"},
+			Run: func(c *C) {
+				d := c.started("forgotten")
+				c.ok(d.Save(c.ctx, c.path("saved")), "save")
+				c.ok(d.Undefine(c.ctx), "undefine")
+				c.gone(d, "undefine")
+				e, err := c.conn.Restore(c.ctx, c.path("saved"))
+				c.ok(err, "restore")
+				c.check(e.UUID() == d.UUID(), "it came back with UUID %s, want %s", e.UUID(), d.UUID())
+				c.persistent(e, true, "restore of what was persistent")
+			},
+		},
+		{
+			Name: "save/refused", Features: save,
+			Rule:  "Save never overwrites a file, takes an absolute path only, and when it fails the guest goes on as before and there is no file.",
+			Seeds: []string{"virDomainSave"},
+			Run: func(c *C) {
+				d := c.started("going-on")
+				taken := c.file("taken", []byte("precious"))
+				c.fails(d.Save(c.ctx, taken), "save over a file", polyvisor.CodeExists)
+				c.check(read(c, taken) == "precious", "the file that was in the way is changed")
+				c.fails(d.Save(c.ctx, "relative"), "save to a relative path", polyvisor.CodeInvalidConfig)
+				c.fails(d.Save(c.ctx, ""), "save to no path", polyvisor.CodeInvalidConfig)
+				c.fails(d.Save(c.ctx, c.path("no-such-directory/saved")), "save into a directory that is not there", polyvisor.CodeNotFound)
+				c.state(d, polyvisor.Running, "saves that were refused")
+			},
+		},
+		{
+			Name: "save/broken-file", Features: save,
+			Rule:  "Restore of a file that is missing is ErrNotFound; of one that is cut short, changed, empty or something else ErrInvalidConfig; nothing is started.",
+			Seeds: []string{"virDomainRestore"},
+			Run:   saveBroken,
+		},
+		{
+			Name: "save/name-taken", Features: save,
+			Rule:  "Restore is ErrExists while the domain is active, and if its name belongs to another domain by now.",
+			Seeds: []string{"virDomainRestore"},
+			Run: func(c *C) {
+				d := c.started("once")
+				c.ok(d.Save(c.ctx, c.path("saved")), "save")
+				c.ok(d.Start(c.ctx), "start")
+				_, err := c.conn.Restore(c.ctx, c.path("saved"))
+				c.fails(err, "restore of an active domain", polyvisor.CodeExists)
+				c.ok(d.Remove(c.ctx), "remove")
+				other := c.define("once")
+				_, err = c.conn.Restore(c.ctx, c.path("saved"))
+				c.fails(err, "restore with a name that is taken", polyvisor.CodeExists)
+				c.state(other, polyvisor.Shutoff, "a restore that was refused")
+			},
+		},
+		{
+			Name: "save/core-dump", Features: []polyvisor.Feature{polyvisor.FeatureCoreDump},
+			Rule:  "CoreDump writes a new file and lets the guest go on in the state it was in; it never overwrites a file.",
+			Seeds: []string{"virDomainCoreDump"},
+			Run: func(c *C) {
+				d := c.started("dumped")
+				id := c.info(d).ID
+				c.ok(d.CoreDump(c.ctx, c.path("core")), "core dump")
+				st, err := os.Stat(c.path("core"))
+				c.ok(err, "the dump")
+				c.check(st.Size() > 0, "the dump is empty")
+				c.state(d, polyvisor.Running, "a core dump")
+				c.check(c.info(d).ID == id, "the run was replaced")
+				c.fails(d.CoreDump(c.ctx, c.path("core")), "core dump over a file", polyvisor.CodeExists)
+				if c.has(polyvisor.FeatureSuspend) {
+					c.ok(d.Suspend(c.ctx), "suspend")
+					c.ok(d.CoreDump(c.ctx, c.path("core2")), "core dump of a paused domain")
+					c.state(d, polyvisor.Paused, "a core dump of a paused domain")
+				}
+			},
+		},
+	}
+}
+
+func savePersistent(c *C) {
+	d := c.started("saved")
+	talks := c.h.Guest != nil && c.has(polyvisor.FeatureConsole)
+	if talks {
+		c.talk(d).ask(c.h.Guest.Echo + " before")
+	}
+	before := c.configOf(d)
+	c.ok(d.Save(c.ctx, c.path("saved")), "save")
+	c.state(d, polyvisor.Shutoff, "save")
+	c.persistent(d, true, "save")
+	s, err := d.Wait(c.ctx)
+	c.ok(err, "wait after save")
+	c.check(s.Reason == polyvisor.StopKilled && strings.Contains(s.Detail, "saved"), "the stop is told as %q", s)
+	for range 2 {
+		e, err := c.conn.Restore(c.ctx, c.path("saved"))
+		c.ok(err, "restore")
+		c.check(e.UUID() == d.UUID() && e.Name() == d.Name(), "what came back is %q %s", e.Name(), e.UUID())
+		c.state(d, polyvisor.Running, "restore")
+		c.persistent(e, true, "restore")
+		c.check(sameConfig(before, c.configOf(e)), "the Config of the run is %+v, want %+v", c.configOf(e), before)
+		if talks {
+			t := c.console(e, polyvisor.ConsoleOptions{})
+			t.send(c.h.Guest.Echo + " after")
+			t.await("\nafter")
+			t.close()
+		}
+		c.ok(d.Destroy(c.ctx), "destroy")
+		c.check(exists(c.path("saved")), "the file is gone")
+	}
+}
+
+func saveBroken(c *C) {
+	d := c.started("whole")
+	c.ok(d.Save(c.ctx, c.path("saved")), "save")
+	whole, err := os.ReadFile(c.path("saved"))
+	c.ok(err, "read the file")
+	if len(whole) < 16 {
+		c.Fatalf("the file has %d bytes", len(whole))
+	}
+	flip := func(at int) []byte {
+		b := append([]byte(nil), whole...)
+		b[at] ^= 0x55
+		return b
+	}
+	for name, content := range map[string][]byte{
+		"empty": nil, "cut-in-half": whole[:len(whole)/2], "cut-at-the-end": whole[:len(whole)-1], "changed-head": flip(0),
+		"changed-middle": flip(len(whole) / 2), "text": []byte(strings.Repeat("no saved domain\n", 1000)),
+	} {
+		_, err := c.conn.Restore(c.ctx, c.file("broken-"+name, content))
+		c.fails(err, "restore of a file that is broken ("+name+")", polyvisor.CodeInvalidConfig)
+	}
+	_, err = c.conn.Restore(c.ctx, c.path("missing"))
+	c.fails(err, "restore of a file that is missing", polyvisor.CodeNotFound)
+	c.state(d, polyvisor.Shutoff, "restores that failed")
+	_, err = c.conn.Restore(c.ctx, c.path("saved"))
+	c.ok(err, "restore of the whole file")
+}
