@@ -39,7 +39,7 @@ func (i *instance) controlOnce(ctx context.Context, f func(c *vmmproc.Client) er
 		return fmt.Errorf("%w: the domain has just stopped", polyvisor.ErrInvalidState)
 	}
 	if err != nil {
-		return classify(err)
+		return err
 	}
 	c, err := vmmproc.Dial(ctx, run.Dir)
 	if err != nil {

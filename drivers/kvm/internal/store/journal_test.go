@@ -272,3 +272,26 @@ func TestJournalCloseEndsNext(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A run that is over but for its life lock, which goes last.
+func TestClearStopWaitsForTheLifeLock(t *testing.T) {
+	s := testStore(t)
+	u := uuidN(1)
+	require.NoError(t, s.Define(bg, testDef("web", u, "")))
+	r, err := s.NewRun(bg, RunSpec{Name: "web", UUID: u})
+	require.NoError(t, err)
+	require.NoError(t, r.MarkStarted())
+	require.NoError(t, s.ClearStop(bg, u), "a domain that runs is left as it is")
+	_, err = s.StopRecord(u)
+	require.ErrorIs(t, err, ErrNotFound)
+
+	require.NoError(t, writeStop(r.stateDir, StopRecord{Run: r.Token, Reason: "crash"}))
+	require.NoError(t, removeTree(r.Dir))
+	done := make(chan error)
+	go func() { done <- s.ClearStop(bg, u) }()
+	r.Release()
+	require.NoError(t, <-done)
+	rec, err := s.StopRecord(u)
+	require.NoError(t, err)
+	require.True(t, rec.Cleared)
+}

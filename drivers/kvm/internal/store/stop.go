@@ -85,26 +85,44 @@ func (s *Store) RecordStop(u UUID, r StopRecord) error {
 }
 
 // ClearStop marks the record of the last stop as taken note of. A domain that
-// never ran or is active is left as it is.
+// never ran or runs is left as it is; the end of one whose run is over but for its
+// life lock is waited for.
 func (s *Store) ClearStop(ctx context.Context, u UUID) error {
+	for try := 0; ; try++ {
+		done, err := s.tryClearStop(ctx, u)
+		if done || err != nil {
+			return err
+		}
+		if err := sleep(ctx, backoff(try)); err != nil {
+			return fmt.Errorf("wait for the end of the VM process of domain %s: %w", u, err)
+		}
+	}
+}
+
+func (s *Store) tryClearStop(ctx context.Context, u UUID) (bool, error) {
 	lk, err := s.lockStore(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer lk.Unlock()
-	if alive, err := s.Alive(u); err != nil || alive {
-		return err
+	alive, err := s.Alive(u)
+	if err != nil {
+		return false, err
+	}
+	if alive {
+		_, err := os.Lstat(s.RunDir(u))
+		return err == nil, nil
 	}
 	if _, err := s.bury(u); err != nil {
-		return err
+		return false, err
 	}
 	r, err := s.StopRecord(u)
 	if errors.Is(err, ErrNotFound) {
-		return nil
+		return true, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	r.Cleared = true
-	return writeStop(s.DomainDir(u), r)
+	return true, writeStop(s.DomainDir(u), r)
 }
