@@ -86,6 +86,7 @@ var rules = []rule{
 	{pkg: "internal/bench/...", allow: []string{"internal/bench/...", ".", "drivers/kvm", "internal/nestedvm", "internal/testguest", unix}, reason: "measures from outside, as users see it"},
 	{pkg: "internal/demo", allow: []string{".", "drivers/kvm", "internal/doctor", "internal/nestedvm", "internal/testguest"}, reason: "a program that uses the library"},
 
+	{pkg: "examples/driver", allow: []string{".", "conformance", "github.com/google/uuid"}, reason: "what authors of drivers write: only what they can import"},
 	{pkg: "examples/...", allow: []string{".", "drivers/..."}, reason: "what users write: only what users can import"},
 }
 
@@ -97,7 +98,7 @@ var forTests = []string{
 
 // testRules are what else the tests of a package may import.
 var testRules = []rule{
-	{pkg: "conformance", allow: []string{".", "conformance", "drivers/fake"}, reason: "the suite is tested with the driver that can do everything, and with wrong ones made of it"},
+	{pkg: "conformance", allow: []string{".", "conformance", "drivers/fake", "drivers/kvm"}, reason: "the suite is tested with the driver that can do everything, and with wrong ones made of it"},
 	{pkg: "drivers/kvm/...", allow: []string{".", "conformance", "drivers/kvm/...", unix}, reason: "parts are tested together with the parts they meet"},
 	{pkg: "drivers/fake", allow: []string{".", "github.com/google/uuid"}, reason: "as the package itself"},
 	{pkg: "cmd/polyvisor/...", allow: []string{".", "cmd/polyvisor/...", "drivers/..."}, reason: "the command is tested with drivers"},

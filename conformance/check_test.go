@@ -1,0 +1,162 @@
+package conformance_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/conformance"
+)
+
+func only(names ...string) conformance.CheckOption {
+	return conformance.Only(func(c conformance.Case) bool { return slices.Contains(names, c.Name) })
+}
+
+// What is not the suite's own is not touched.
+func TestRefusesToBegin(t *testing.T) {
+	h := fakeHarness(t)
+	conn, err := h.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	d, err := conn.Define(t.Context(), &polyvisor.Config{Name: conformance.Prefix + "mine"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	results := conformance.Check(t.Context(), h, only("life/persistent"))
+	if len(results) != 1 || results[0].Name != "begin" || !strings.Contains(results[0].Reason, "pvtest-mine") {
+		t.Errorf("results %+v", results)
+	}
+	if s, err := d.State(t.Context()); err != nil || s != polyvisor.Shutoff {
+		t.Errorf("the domain that was there is %s, %v", s, err)
+	}
+	if r := conformance.Check(t.Context(), conformance.Harness{}); len(r) != 1 || r[0].Status != conformance.Failed {
+		t.Errorf("a harness without Open: %+v", r)
+	}
+}
+
+// Domains with other names are left alone, and nothing of the suite is left.
+func TestLeavesOthersAlone(t *testing.T) {
+	h := fakeHarness(t)
+	conn, err := h.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	d, err := conn.Define(t.Context(), &polyvisor.Config{Name: "precious"})
+	if err == nil {
+		err = d.Start(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range conformance.Check(t.Context(), h) {
+		// The ones that compare the whole list see one more.
+		if r.Status == conformance.Failed && !strings.HasPrefix(r.Name, "stats/bulk") {
+			t.Errorf("%s: %s", r.Name, r.Reason)
+		}
+	}
+	all, err := conn.Domains(t.Context(), polyvisor.DomainFilter{})
+	if s, serr := d.State(t.Context()); err != nil || serr != nil || len(all) != 1 || s != polyvisor.Running {
+		t.Errorf("domains %v, state %s: %v, %v", all, s, err, serr)
+	}
+}
+
+// less is a fake without a feature.
+func less(t *testing.T, f polyvisor.Feature) conformance.Harness {
+	h := wrongHarness(t, &fault{caps: func(c *polyvisor.Capabilities) {
+		c.Features = slices.DeleteFunc(c.Features, func(o polyvisor.Feature) bool { return o == f })
+		c.Reasons = map[polyvisor.Feature]string{f: "out of order"}
+	}})
+	h.Require = nil
+	return h
+}
+
+// A skip has a reason, and none is allowed where the feature is required.
+func TestSkipsAreEarned(t *testing.T) {
+	const name = "save/persistent"
+	h := less(t, polyvisor.FeatureSave)
+	r := conformance.Check(t.Context(), h, only(name))[0]
+	if r.Status != conformance.Skipped || r.Feature != "save" || r.Reason != "feature save is not declared: out of order" {
+		t.Errorf("%+v", r)
+	}
+	if r := conformance.Check(t.Context(), h, only("declared/save"))[0]; r.Status != conformance.Passed {
+		t.Errorf("an undeclared feature is refused, but: %+v", r)
+	}
+	h.Require = []polyvisor.Feature{polyvisor.FeatureSave}
+	if r := conformance.Check(t.Context(), h, only(name))[0]; r.Status != conformance.Failed {
+		t.Errorf("required by the harness: %+v", r)
+	}
+	h.Require = nil
+	for _, words := range []string{"save", "somehost, save", "all"} {
+		t.Setenv(conformance.RequireVariable, words)
+		if r := conformance.Check(t.Context(), h, only(name))[0]; r.Status != conformance.Failed {
+			t.Errorf("required by %q: %+v", words, r)
+		}
+	}
+	t.Setenv(conformance.RequireVariable, "console,kvm")
+	if r := conformance.Check(t.Context(), h, only(name))[0]; r.Status != conformance.Skipped {
+		t.Errorf("not required: %+v", r)
+	}
+}
+
+// For every single feature: a driver without it is held to its refusal alone.
+func TestWithoutEachFeature(t *testing.T) {
+	for _, f := range polyvisor.Features() {
+		if f == polyvisor.FeatureBuiltinGuest {
+			continue // what the harness runs
+		}
+		t.Run(string(f), func(t *testing.T) {
+			t.Parallel()
+			for _, r := range conformance.Check(t.Context(), less(t, f), conformance.Only(func(c conformance.Case) bool { return !strings.HasPrefix(c.Name, "leak/") })) {
+				if r.Status == conformance.Failed {
+					t.Errorf("%s: %s", r.Name, r.Reason)
+				}
+			}
+		})
+	}
+}
+
+// A driver that hangs for ever fails the case with the stacks of all goroutines.
+func TestTimeLimit(t *testing.T) {
+	hang := make(chan struct{})
+	h := wrongHarness(t, &fault{op: on("start", func(*call, func() error) error { <-hang; return nil })})
+	h.Timeout /= 10
+	r := conformance.Check(t.Context(), h, only("life/persistent"))[0]
+	close(hang)
+	if r.Status != conformance.Failed || !strings.Contains(r.Reason, "still running after") || !strings.Contains(r.Reason, "goroutine ") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// The end of the caller's context ends the run.
+func TestCheckEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	n := 0
+	results := conformance.Check(ctx, fakeHarness(t), conformance.Progress(func(conformance.Result) {
+		if n++; n == 3 {
+			cancel()
+		}
+	}))
+	if len(results) != 3 {
+		t.Errorf("%d results after 3", len(results))
+	}
+}
+
+// Every case says what it tests.
+func TestCasesAreComplete(t *testing.T) {
+	for _, c := range conformance.Cases() {
+		if c.Run == nil || len(c.Rule) < 40 || !strings.HasSuffix(c.Rule, ".") || !strings.Contains(c.Name, "/") || strings.ContainsAny(c.Name, " \n") {
+			t.Errorf("case %q: %q", c.Name, c.Rule)
+		}
+		for _, f := range c.Features {
+			if !slices.Contains(polyvisor.Features(), f) {
+				t.Errorf("case %s needs the unknown feature %q", c.Name, f)
+			}
+		}
+	}
+}
