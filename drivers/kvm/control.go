@@ -18,35 +18,32 @@ import (
 )
 
 // control runs one call of the VM process of an active domain. One that is being
-// started by someone else is waited for.
+// started by someone else is waited for, as operations on a domain come one after
+// another, whoever asks for them.
 func (i *instance) control(ctx context.Context, f func(c *vmmproc.Client) error) error {
-	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		err := i.controlOnce(ctx, f)
-		if !errors.Is(err, vmmproc.ErrNotReady) {
-			return ended(ctx, err)
+	for {
+		run, err := i.d.store.ActiveByUUID(i.uuid)
+		if errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("%w: the domain has just stopped", polyvisor.ErrInvalidState)
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return ended(ctx, fmt.Errorf("%w: %w", ctx.Err(), err))
+		if err != nil {
+			return classify(err)
 		}
+		c, err := vmmproc.Dial(ctx, run.Dir)
+		if errors.Is(err, vmmproc.ErrNotReady) && !run.Started {
+			select {
+			case <-time.After(5 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				return fmt.Errorf("%w: %w", ctx.Err(), err)
+			}
+		}
+		if err == nil {
+			err = f(c)
+			c.Close()
+		}
+		return ended(ctx, classify(err))
 	}
-}
-
-func (i *instance) controlOnce(ctx context.Context, f func(c *vmmproc.Client) error) error {
-	run, err := i.d.store.ActiveByUUID(i.uuid)
-	if errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("%w: the domain has just stopped", polyvisor.ErrInvalidState)
-	}
-	if err != nil {
-		return err
-	}
-	c, err := vmmproc.Dial(ctx, run.Dir)
-	if err != nil {
-		return classify(err)
-	}
-	defer c.Close()
-	return classify(f(c))
 }
 
 func (i *instance) Suspend(ctx context.Context) error {
