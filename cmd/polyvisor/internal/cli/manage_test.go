@@ -254,3 +254,20 @@ func TestShutdownWait(t *testing.T) {
 	require.Equal(t, "shutdown\n", must(t, "-c", uri, "shutdown", "--wait", "web"))
 	require.EqualValues(t, 1, only(h).current().asked.Load())
 }
+
+// A transient domain is gone with its end: who asks afterwards learns nothing.
+func TestShutdownWaitsFromBefore(t *testing.T) {
+	h, uri := host(t)
+	h.waiting = make(chan struct{}, 1)
+	must(t, "-c", uri, "run", "--rm", "--detach", "--name", "web")
+	require.Equal(t, "shutdown\n", must(t, "-c", uri, "shutdown", "--wait", "web"))
+	require.Empty(t, h.domains)
+
+	// Nothing is left waiting when the guest could not be asked.
+	h.waiting = nil
+	defineAll(t, uri, "off")
+	code, out, err := invoke(t, "", "-c", uri, "shutdown", "--wait", "off")
+	require.Equal(t, 1, code)
+	require.Empty(t, out)
+	require.Contains(t, err, "start it first")
+}
