@@ -26,7 +26,13 @@ func TestUsageErrors(t *testing.T) {
 	}{
 		{"frobnicate", "unknown command \"frobnicate\""},
 		{"lst", "unknown command \"lst\""},
-		{"list --al", "unknown flag: --al"},
+		{"list --al", "unknown flag: --al; see \"polyvisor list --help\""},
+		{"list -z", "unknown shorthand flag: 'z' in -z; see \"polyvisor list --help\""},
+		{"--bad", "unknown flag: --bad; see \"polyvisor --help\""},
+		{"help nosuch", "unknown command \"nosuch\"; \"polyvisor help\" lists the commands"},
+		{"help list nosuch", "unknown command \"list nosuch\""},
+		{"completion tcsh", "unknown shell \"tcsh\"; want bash, fish, powershell, zsh"},
+		{"completion bash more", "unexpected argument \"more\""},
 		{"list extra", "unexpected argument \"extra\""},
 		{"list --all --inactive", "[all inactive]"},
 		{"list -o yaml", "want table or json"},
@@ -75,6 +81,7 @@ func TestUsageErrors(t *testing.T) {
 			require.Empty(t, out)
 			require.Contains(t, err, tc.want)
 			require.True(t, strings.HasPrefix(err, "polyvisor: "), err)
+			require.False(t, strings.HasPrefix(err, "polyvisor: polyvisor "), err)
 			require.Equal(t, 1, strings.Count(err, "\n"), "one line: %q", err)
 		})
 	}
@@ -159,6 +166,9 @@ func TestHelp(t *testing.T) {
 	walk(cli.Root())
 	require.Contains(t, must(t), "Running domains:")
 	require.Contains(t, must(t, "help", "run"), "--on-reboot")
+	require.Contains(t, must(t, "help", "completion", "bash"), "autocompletion script for the bash shell")
+	require.Contains(t, must(t, "help"), "Running domains:")
+	require.Contains(t, must(t, "completion"), "Available Commands:")
 	require.Contains(t, must(t, "completion", "bash"), "polyvisor")
 }
 
