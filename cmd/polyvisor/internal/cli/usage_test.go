@@ -90,7 +90,8 @@ func TestUsageErrors(t *testing.T) {
 
 func TestFailures(t *testing.T) {
 	_, uri := host(t)
-	defineAll(t, uri, "web")
+	defineAll(t, uri, "web", "on")
+	must(t, "-c", uri, "start", "on")
 	for _, tc := range []struct{ args, want string }{
 		{"-c " + uri + " suspend web", "domain is shutoff, suspend needs it running or blocked; start it first"},
 		{"-c " + uri + " console web", "start it first"},
@@ -99,6 +100,8 @@ func TestFailures(t *testing.T) {
 		{"-c memtest:///x?colour=red list", "unknown parameter colour"},
 		{"-c memtest:/// list", "not found: no host"},
 		{"-c memtest list", "no driver; want DRIVER:///PATH"},
+		{"-c :: list", "missing protocol scheme; want DRIVER:///PATH, such as kvm:///session"},
+		{"-c " + uri + " start on", "start needs it shutoff or crashed; shut it down or destroy it first"},
 		{"-c memtest:///x info 77", "lookup \"ID 77\": not found"},
 		{"-c memtest:///x info 2a2e1b5c-0000-4000-8000-000000000000", "lookup \"2a2e1b5c-0000-4000-8000-000000000000\": not found"},
 	} {
@@ -290,4 +293,25 @@ func TestDoctor(t *testing.T) {
 		require.Contains(t, out, fmt.Sprintf(`"name": %q`, name))
 	}
 	require.Contains(t, out, dir+"/session/run")
+}
+
+// The advice fits what is wrong, and none is given twice.
+func TestAdvice(t *testing.T) {
+	h, uri := host(t)
+	for _, tc := range []struct {
+		fault error
+		want  string
+	}{
+		{fmt.Errorf("kernel: %w", polyvisor.ErrNotFound), "not found; mend the path, or take \"run --kernel auto\" for the newest kernel of this host\n"},
+		{fmt.Errorf("initrd: %w", polyvisor.ErrNotFound), "not found; mend the path or make what it names\n"},
+		{fmt.Errorf("console log: %w", polyvisor.ErrNotFound), "not found; mend the path or make what it names\n"},
+		{fmt.Errorf("%w; choose another name", polyvisor.ErrExists), "choose another name; \"polyvisor undefine --destroy web\" removes the domain\n"},
+		{polyvisor.ErrExists, "exists already; choose another name, or remove the domain with \"polyvisor undefine --destroy web\"\n"},
+		{errors.Join(errors.New("one"), errors.New("two")), "one; two\n"},
+	} {
+		h.failStart = tc.fault
+		code, _, err := invoke(t, "", "-c", uri, "run", "--rm", "--name", "web")
+		require.Equal(t, 1, code)
+		require.True(t, strings.HasSuffix(err, tc.want), err)
+	}
 }
