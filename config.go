@@ -216,9 +216,9 @@ func (f *File) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &f.Path)
 }
 
-// ParseConfig reads a Config from JSON. Unknown fields and anything after the
-// object are errors, so that a misspelled field is not silently ignored. The
-// error matches ErrInvalidConfig.
+// ParseConfig reads a Config from JSON. Unknown fields, fields given twice and
+// anything after the object are errors, so that nothing that was written is
+// silently ignored. The error matches ErrInvalidConfig.
 func ParseConfig(data []byte) (*Config, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
@@ -231,11 +231,14 @@ func ParseConfig(data []byte) (*Config, error) {
 	case c == nil:
 		err = errors.New("it is null; want a JSON object")
 	default:
-		if _, end := dec.Token(); errors.Is(end, io.EOF) {
+		if _, end := dec.Token(); !errors.Is(end, io.EOF) {
+			err = errors.New("more data after the JSON object")
+			break
+		}
+		if err = checkKeys(json.NewDecoder(bytes.NewReader(data)), ""); err == nil {
 			c.normalize()
 			return c, nil
 		}
-		err = errors.New("more data after the JSON object")
 	}
 	return nil, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
 }

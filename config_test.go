@@ -184,6 +184,14 @@ func TestParseConfigErrors(t *testing.T) {
 		`{"name": "web", "uuid": "x"}`:    "invalid UUID",
 		`{"boot": {"kernel": {}}}`:        "cannot unmarshal object",
 		`{"boot": {"kernal": "x"}}`:       `unknown field "kernal"`,
+
+		`{"name": "a", "name": "b"}`:                                 `field "name" is given twice; keep one`,
+		`{"name": "a", "NAME": "b"}`:                                 `field "NAME" is given twice`,
+		`{"name": "a", "di\u017fks": [], "disks": []}`:               `field "disks" is given twice`,
+		`{"boot": {"kernel": "x", "cmdline": "", "kernel": "y"}}`:    `field "boot.kernel" is given twice`,
+		`{"disks": [{"target": "a"}, {"target": "b", "target":""}]}`: `field "disks.target" is given twice`,
+		`{"labels": {"a": "1", "a": "2"}}`:                           `field "labels.a" is given twice`,
+		`{"labels": {"a": "1"}, "Labels": {"b": "2"}}`:               `field "Labels" is given twice`,
 	} {
 		t.Run(in, func(t *testing.T) {
 			c, err := polyvisor.ParseConfig([]byte(in))
@@ -192,6 +200,15 @@ func TestParseConfigErrors(t *testing.T) {
 			assert.Nil(t, c)
 		})
 	}
+}
+
+// What looks like a field that is given twice, and is none.
+func TestParseConfigSameWords(t *testing.T) {
+	c, err := polyvisor.ParseConfig([]byte(`{"name": "name", "labels": {"name": "name", "NAME": "x", "labels": ""},
+		"disks": [{"target": "vda"}, {"target": "vdb"}], "nics": [{}, {}], "boot": {"kernel": "boot"}}`))
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"name": "name", "NAME": "x", "labels": ""}, c.Labels)
+	assert.Len(t, c.Disks, 2)
 }
 
 func TestOpenFileHasNoJSON(t *testing.T) {
@@ -366,7 +383,7 @@ func FuzzParseConfig(f *testing.F) {
 	}
 	f.Add(full)
 	for _, s := range []string{
-		`{"name":"web"}`, `{"name":"web","memory":"512MiB"}`, `{"name":"\ud800"}`, `{"NAME":"x","name":"y"}`, `null`, `{} {}`, `{"boot":null}`,
+		`{"name":"web"}`, `{"name":"web","memory":"512MiB"}`, `{"name":"\ud800"}`, `{"NAME":"x","name":"y"}`, `{"Labels":{"a":"","A":""}}`, `null`, `{} {}`, `{"boot":null}`,
 		`{"boot":{"kernel":null}}`, `{"uuid":"urn:uuid:1b4e28ba-2fa1-11d2-883f-0016d3cca427"}`, `{"memory":null}`, `{"console":{"log":"\u0000"}}`, `{"vcpus":1e2}`,
 		`{"name":"a","max_memory":4096}`, `{"name":"a","labels":{}}`, `{"name":"a","disks":[{},{"target":"vda"}]}`, `{"nics":[{"mac":"00:00:00:00:00:00"}],"rng":{},"vsock":{}}`,
 		`{"vcpu":[{"number":0,"affinity":"0-3,^1"}],"topology":{"sockets":1}}`, `{"memory_backing":[{"file":"/m","start":18446744073709551615}]}`,

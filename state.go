@@ -164,6 +164,8 @@ func (e *StateError) Error() string {
 		msg += "; start it first"
 	case e.State == Paused && slices.Contains(e.Want, Running):
 		msg += "; resume it first"
+	case e.State.Active() && len(e.Want) > 0 && !slices.ContainsFunc(e.Want, State.Active):
+		msg += "; shut it down or destroy it first"
 	}
 	return msg
 }

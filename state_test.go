@@ -62,7 +62,8 @@ func TestStateErrorText(t *testing.T) {
 		state polyvisor.State
 		want  string
 	}{
-		{polyvisor.OpStart, polyvisor.Running, "domain is running, start needs it shutoff or crashed"},
+		{polyvisor.OpStart, polyvisor.Running, "domain is running, start needs it shutoff or crashed; shut it down or destroy it first"},
+		{polyvisor.OpRename, polyvisor.Paused, "domain is paused, rename needs it shutoff or crashed; shut it down or destroy it first"},
 		{polyvisor.OpStart, polyvisor.Paused, "domain is paused, start needs it shutoff or crashed; resume it"},
 		{polyvisor.OpStart, polyvisor.NoState, "domain is in an unknown state, start needs it shutoff or crashed"},
 		{polyvisor.OpSuspend, polyvisor.Shutoff, "domain is shutoff, suspend needs it running or blocked; start it first"},

@@ -66,7 +66,7 @@ func parseURI(s string) (*URI, error) {
 		if errors.As(err, &ue) {
 			err = ue.Err
 		}
-		return nil, err
+		return nil, fmt.Errorf("%w; want DRIVER:///PATH, such as kvm:///session", err)
 	}
 	u := &URI{Host: raw.Host, Path: raw.Path}
 	bad := func(format string, args ...any) error {

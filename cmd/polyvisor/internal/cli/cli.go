@@ -8,6 +8,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -100,7 +101,9 @@ NAME is a domain's name, its UUID or, while it is active, its ID.`,
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage("%w; see \"%s --help\"", err, cmd.CommandPath())
+	})
 	f := root.PersistentFlags()
 	f.StringVarP(&a.uri, "connect", "c", "", "URI of the hypervisor (default $POLYVISOR_URI, else kvm:///system for root and kvm:///session for others)")
 	f.BoolVarP(&a.readOnly, "readonly", "r", false, "connect read-only: whatever would change a domain is refused")
@@ -137,6 +140,7 @@ NAME is a domain's name, its UUID or, while it is active, its ID.`,
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	explainCompletion(root)
+	refuseUnknown(root)
 	return root
 }
 
@@ -161,12 +165,18 @@ func wants(n int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < n:
-			return usage("%s: want %s; see \"%s --help\"", cmd.CommandPath(), what, cmd.CommandPath())
+			return usage("%s: want %s; see \"%s --help\"", command(cmd), what, cmd.CommandPath())
 		case len(args) > n && !cmd.HasParent():
 			return usage("unknown command %q; want %s", args[0], what)
 		case len(args) > n:
-			return usage("%s: unexpected argument %q; see \"%s --help\"", cmd.CommandPath(), args[n], cmd.CommandPath())
+			return usage("%s: unexpected argument %q; see \"%s --help\"", command(cmd), args[n], cmd.CommandPath())
 		}
 		return nil
 	}
+}
+
+// command is what the user called, without the name of the program, which is in
+// front of every message.
+func command(cmd *cobra.Command) string {
+	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -88,4 +89,40 @@ func explainCompletion(root *cobra.Command) {
 			}
 		}
 	}
+}
+
+// refuseUnknown makes words that the commands that cobra makes do not know
+// errors of usage; cobra shows its help for them and ends well.
+func refuseUnknown(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Args = func(cmd *cobra.Command, args []string) error {
+				if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+					return usage("help: unknown command %q; \"%s help\" lists the commands", strings.Join(args, " "), root.Name())
+				}
+				return nil
+			}
+		case "completion":
+			c.Args = func(cmd *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return usage("completion: unknown shell %q; want %s", args[0], strings.Join(shells(cmd), ", "))
+				}
+				return nil
+			}
+			// cobra looks at Args of commands that run only.
+			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			for _, shell := range c.Commands() {
+				shell.Args = wants(0, "no argument")
+			}
+		}
+	}
+}
+
+func shells(completion *cobra.Command) []string {
+	var names []string
+	for _, c := range completion.Commands() {
+		names = append(names, c.Name())
+	}
+	return names
 }

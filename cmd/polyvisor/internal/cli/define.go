@@ -17,9 +17,9 @@ func (a *app) defineCommand() *cobra.Command {
 		Long: `Define stores a domain without starting it. FILE holds its configuration in JSON,
 as "polyvisor config" prints it, or libvirt domain XML, as "polyvisor dumpxml"
 prints it; "-" is standard input. Only the name is required: a domain that says
-no more runs the built-in guest. In JSON a field that is not known is an error,
-and relative paths count from the directory of the file, or from the working
-directory for standard input. XML is passed on as it is, and names files by
+no more runs the built-in guest. In JSON a field that is not known or is given
+twice is an error, and relative paths count from the directory of the file, or
+from the working directory for standard input. XML is passed on as it is, and names files by
 absolute paths.
 
 If a domain with the same name and UUID exists its definition is replaced,

@@ -101,7 +101,7 @@ func (a *app) exitCode(ctx context.Context, err error) int {
 
 // complain prints an error on one line.
 func (a *app) complain(err error) {
-	text := err.Error()
+	text := strings.ReplaceAll(err.Error(), "\n", "; ") // between errors that are joined
 	if advice := adviceFor(err); advice != "" {
 		text += "; " + advice
 	}
@@ -136,13 +136,21 @@ func adviceFor(err error) string {
 	case e.Code == polyvisor.CodeNotFound && e.Op == "lookup":
 		return "\"polyvisor list --all\" shows the domains there are"
 	case e.Code == polyvisor.CodeNotFound && (e.Op == "start" || e.Op == "create"):
-		return "mend the paths of the configuration, or take \"run --kernel auto\" for the newest kernel of this host"
+		if strings.HasPrefix(e.Err.Error(), "kernel:") {
+			return "mend the path, or take \"run --kernel auto\" for the newest kernel of this host"
+		}
+		return "mend the path or make what it names"
 	case e.Code == polyvisor.CodeExists && (e.Op == string(polyvisor.OpSave) || e.Op == string(polyvisor.OpCoreDump)):
 		return "choose another file"
 	case e.Code == polyvisor.CodeExists && e.Op == "attach device":
 		return "\"polyvisor update-device\" changes the one there is, \"polyvisor detach-device\" removes it"
 	case e.Code == polyvisor.CodeExists && e.Op == string(polyvisor.OpRename):
+		if saysChooseName(e) {
+			return ""
+		}
 		return "choose another name"
+	case e.Code == polyvisor.CodeExists && e.Domain != "" && saysChooseName(e):
+		return fmt.Sprintf("\"polyvisor undefine --destroy %s\" removes the domain", e.Domain)
 	case e.Code == polyvisor.CodeExists && e.Domain != "":
 		return fmt.Sprintf("choose another name, or remove the domain with \"polyvisor undefine --destroy %s\"", e.Domain)
 	case e.Code == polyvisor.CodeBusy && e.Op == string(polyvisor.OpConsole):
@@ -153,4 +161,9 @@ func adviceFor(err error) string {
 		return "\"polyvisor doctor\" shows what this host lacks"
 	}
 	return ""
+}
+
+// saysChooseName tells that the driver has given this advice itself.
+func saysChooseName(e *polyvisor.Error) bool {
+	return strings.Contains(e.Err.Error(), "choose another name")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,20 +31,28 @@ func (a *app) readInput(name string) (*input, error) {
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, fmt.Errorf("configuration: %w", err) // it names the file
+			return nil, adviseInput(fmt.Errorf("configuration: %w", err)) // it names the file
 		}
 		defer f.Close()
 		from, in.dir = f, filepath.Dir(name)
 	}
 	data, err := io.ReadAll(io.LimitReader(from, maxInput+1))
 	if err != nil {
-		return nil, in.wrap(err)
+		return nil, adviseInput(in.wrap(err))
 	}
 	if len(data) > maxInput {
 		return nil, in.wrap(fmt.Errorf("more than %s; is it the right file?", polyvisor.Bytes(maxInput)))
 	}
 	in.text = string(data)
 	return in, nil
+}
+
+// adviseInput says what to do about a file that cannot be read.
+func adviseInput(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return advise(err, "make it readable for this user")
+	}
+	return advise(err, "name a file in JSON or XML, or - for standard input; \"polyvisor define --help\" tells what it holds")
 }
 
 func (in *input) wrap(err error) error {

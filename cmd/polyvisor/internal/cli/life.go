@@ -117,18 +117,39 @@ code of "polyvisor wait". "polyvisor destroy" insists.`,
 		if timeout < 0 {
 			return usage("--timeout: %s is negative", timeout)
 		}
-		if err := dom.Shutdown(ctx); err != nil || !wait && timeout == 0 {
-			return a.done(dom, "was asked to shut down", err)
+		if !wait && timeout == 0 {
+			return a.done(dom, "was asked to shut down", dom.Shutdown(ctx))
 		}
-		stop, err := waitFor(ctx, dom, timeout)
+		stop, err := shutdownAndWait(ctx, dom, timeout)
 		if err != nil {
-			return advise(err, "\"polyvisor destroy %s\" insists", dom.Name())
+			return err
 		}
 		return a.reportStop(formatTable, stop)
 	})
 	c.Flags().BoolVar(&wait, "wait", false, "return when the domain has stopped")
 	c.Flags().DurationVar(&timeout, "timeout", 0, "with the exit code 124 give up waiting after this time, such as 30s; implies --wait")
 	return c
+}
+
+// shutdownAndWait begins to wait before it asks: a transient domain may be gone
+// before the answer is here, and nobody could tell any more how it stopped.
+func shutdownAndWait(ctx context.Context, dom *polyvisor.Domain, timeout time.Duration) (polyvisor.Stop, error) {
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	begun, result := make(chan struct{}), make(chan waited, 1)
+	go func() {
+		close(begun)
+		stop, err := waitFor(waiting, dom, timeout)
+		result <- waited{stop, err}
+	}()
+	<-begun
+	if err := dom.Shutdown(ctx); err != nil {
+		cancel()
+		<-result // the connection is still in use until then
+		return polyvisor.Stop{}, err
+	}
+	w := <-result
+	return w.stop, advise(w.err, "\"polyvisor destroy %s\" insists", dom.Name())
 }
 
 func (a *app) waitCommand() *cobra.Command {

@@ -154,7 +154,7 @@ func TestDefine(t *testing.T) {
 	require.Equal(t, printed, must(t, "-c", uri, "config", "good"))
 
 	for _, tc := range []struct{ name, file, want string }{
-		{"missing", filepath.Join(dir, "none.json"), "none.json: no such file"},
+		{"missing", filepath.Join(dir, "none.json"), "none.json: no such file or directory; name a file in JSON or XML, or - for standard input; "},
 		{"neither JSON nor XML", file("a.json", "name: x"), "invalid character 'a'"},
 		{"XML without a name", file("a.xml", "<domain/>"), "every domain needs a name"},
 		{"unknown element", file("b.xml", "<domain><name>x</name>\n<devices><sound/></devices></domain>"), "line 2: domain/devices/sound: is not supported"},
@@ -164,7 +164,7 @@ func TestDefine(t *testing.T) {
 		{"all problems at once", file("d.json", `{"name": "a/b", "vcpus": -1}`), "slash; vcpus: -1 is negative"},
 		{"too many vCPUs", file("e.json", `{"name": "x", "vcpus": 9}`), "vcpus: 9, the host allows at most 8"},
 		{"too big", file("f.json", strings.Repeat(" ", 4<<20)+`{"name": "x"}`), "more than 4MiB; is it the right file?"},
-		{"a directory", dir, "is a directory"},
+		{"a directory", dir, "is a directory; name a file in JSON or XML"},
 		{"name taken", file("g.json", `{"name": "good"}`), "exists already: domain \"good\"; choose another name, or remove"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -253,4 +253,21 @@ func TestShutdownWait(t *testing.T) {
 	must(t, "-c", uri, "start", "web")
 	require.Equal(t, "shutdown\n", must(t, "-c", uri, "shutdown", "--wait", "web"))
 	require.EqualValues(t, 1, only(h).current().asked.Load())
+}
+
+// A transient domain is gone with its end: who asks afterwards learns nothing.
+func TestShutdownWaitsFromBefore(t *testing.T) {
+	h, uri := host(t)
+	h.waiting = make(chan struct{}, 1)
+	must(t, "-c", uri, "run", "--rm", "--detach", "--name", "web")
+	require.Equal(t, "shutdown\n", must(t, "-c", uri, "shutdown", "--wait", "web"))
+	require.Empty(t, h.domains)
+
+	// Nothing is left waiting when the guest could not be asked.
+	h.waiting = nil
+	defineAll(t, uri, "off")
+	code, out, err := invoke(t, "", "-c", uri, "shutdown", "--wait", "off")
+	require.Equal(t, 1, code)
+	require.Empty(t, out)
+	require.Contains(t, err, "start it first")
 }

@@ -34,6 +34,10 @@ type memHost struct {
 
 	failConsole, failResume error
 
+	// waiting, if set, is told of every Wait that is under way; Shutdown then
+	// does not ask the guest before there is one.
+	waiting chan struct{}
+
 	sinks map[int]func(polyvisor.Event)
 }
 
@@ -326,6 +330,13 @@ func (d *memDomain) current() *memRun {
 func (d *memDomain) Shutdown(context.Context) error {
 	r := d.current()
 	r.asked.Add(1)
+	if d.h.waiting != nil {
+		select {
+		case <-d.h.waiting:
+		case <-time.After(patience):
+			return fmt.Errorf("%w: nobody waits for the end", polyvisor.ErrBusy)
+		}
+	}
 	if strings.Contains(d.config.Boot.CommandLine, "stubborn") {
 		r.console.print([]byte("no\r\n"))
 		return nil
@@ -362,6 +373,9 @@ func (d *memDomain) Wait(ctx context.Context) (polyvisor.Stop, error) {
 	r := d.current()
 	if r == nil {
 		return polyvisor.Stop{}, fmt.Errorf("%w: the domain has never run", polyvisor.ErrInvalidState)
+	}
+	if d.h.waiting != nil {
+		d.h.waiting <- struct{}{}
 	}
 	select {
 	case <-r.ended:

@@ -60,6 +60,13 @@ func (f *runFlags) register(c *cobra.Command) {
 // runConfig makes the configuration of a run: the file's, changed by the flags
 // that were given.
 func (a *app) runConfig(f *runFlags, file string, given func(flag string) bool) (*polyvisor.Config, error) {
+	// In a configuration they would stand for the default.
+	if given("memory") && f.memory == 0 {
+		return nil, usage("--memory: a domain cannot run without memory; give a size such as 512MiB, or leave the flag out for 256MiB")
+	}
+	if given("vcpus") && f.vcpus == 0 {
+		return nil, usage("--vcpus: a domain cannot run without a vCPU; give 1 or more, or leave the flag out for 1")
+	}
 	if file == "-" && isTerminal(a.stdin) {
 		a.note("reading the configuration from this terminal; Ctrl-D ends it")
 	}

@@ -26,7 +26,13 @@ func TestUsageErrors(t *testing.T) {
 	}{
 		{"frobnicate", "unknown command \"frobnicate\""},
 		{"lst", "unknown command \"lst\""},
-		{"list --al", "unknown flag: --al"},
+		{"list --al", "unknown flag: --al; see \"polyvisor list --help\""},
+		{"list -z", "unknown shorthand flag: 'z' in -z; see \"polyvisor list --help\""},
+		{"--bad", "unknown flag: --bad; see \"polyvisor --help\""},
+		{"help nosuch", "unknown command \"nosuch\"; \"polyvisor help\" lists the commands"},
+		{"help list nosuch", "unknown command \"list nosuch\""},
+		{"completion tcsh", "unknown shell \"tcsh\"; want bash, fish, powershell, zsh"},
+		{"completion bash more", "unexpected argument \"more\""},
 		{"list extra", "unexpected argument \"extra\""},
 		{"list --all --inactive", "[all inactive]"},
 		{"list -o yaml", "want table or json"},
@@ -40,6 +46,9 @@ func TestUsageErrors(t *testing.T) {
 		{"run --memory 512", "512 alone means bytes; for MiB write 512MiB"},
 		{"run --memory many", "want a number and a unit"},
 		{"run --memory 1048577", "not a multiple of 4KiB"},
+		{"run --vcpus 0", "--vcpus: a domain cannot run without a vCPU; give 1 or more"},
+		{"run -m 0MiB", "--memory: a domain cannot run without memory; give a size"},
+		{"run -m 0KiB --vcpus 2", "--memory: a domain cannot run without memory; give a size"},
 		{"run --vcpus -2", "vcpus: -2 is negative"},
 		{"run --uuid x", "--uuid \"x\": invalid UUID"},
 		{"run --name=", "every domain needs a name"},
@@ -75,6 +84,7 @@ func TestUsageErrors(t *testing.T) {
 			require.Empty(t, out)
 			require.Contains(t, err, tc.want)
 			require.True(t, strings.HasPrefix(err, "polyvisor: "), err)
+			require.False(t, strings.HasPrefix(err, "polyvisor: polyvisor "), err)
 			require.Equal(t, 1, strings.Count(err, "\n"), "one line: %q", err)
 		})
 	}
@@ -83,7 +93,8 @@ func TestUsageErrors(t *testing.T) {
 
 func TestFailures(t *testing.T) {
 	_, uri := host(t)
-	defineAll(t, uri, "web")
+	defineAll(t, uri, "web", "on")
+	must(t, "-c", uri, "start", "on")
 	for _, tc := range []struct{ args, want string }{
 		{"-c " + uri + " suspend web", "domain is shutoff, suspend needs it running or blocked; start it first"},
 		{"-c " + uri + " console web", "start it first"},
@@ -92,6 +103,8 @@ func TestFailures(t *testing.T) {
 		{"-c memtest:///x?colour=red list", "unknown parameter colour"},
 		{"-c memtest:/// list", "not found: no host"},
 		{"-c memtest list", "no driver; want DRIVER:///PATH"},
+		{"-c :: list", "missing protocol scheme; want DRIVER:///PATH, such as kvm:///session"},
+		{"-c " + uri + " start on", "start needs it shutoff or crashed; shut it down or destroy it first"},
 		{"-c memtest:///x info 77", "lookup \"ID 77\": not found"},
 		{"-c memtest:///x info 2a2e1b5c-0000-4000-8000-000000000000", "lookup \"2a2e1b5c-0000-4000-8000-000000000000\": not found"},
 	} {
@@ -159,6 +172,9 @@ func TestHelp(t *testing.T) {
 	walk(cli.Root())
 	require.Contains(t, must(t), "Running domains:")
 	require.Contains(t, must(t, "help", "run"), "--on-reboot")
+	require.Contains(t, must(t, "help", "completion", "bash"), "autocompletion script for the bash shell")
+	require.Contains(t, must(t, "help"), "Running domains:")
+	require.Contains(t, must(t, "completion"), "Available Commands:")
 	require.Contains(t, must(t, "completion", "bash"), "polyvisor")
 }
 
@@ -280,4 +296,25 @@ func TestDoctor(t *testing.T) {
 		require.Contains(t, out, fmt.Sprintf(`"name": %q`, name))
 	}
 	require.Contains(t, out, dir+"/session/run")
+}
+
+// The advice fits what is wrong, and none is given twice.
+func TestAdvice(t *testing.T) {
+	h, uri := host(t)
+	for _, tc := range []struct {
+		fault error
+		want  string
+	}{
+		{fmt.Errorf("kernel: %w", polyvisor.ErrNotFound), "not found; mend the path, or take \"run --kernel auto\" for the newest kernel of this host\n"},
+		{fmt.Errorf("initrd: %w", polyvisor.ErrNotFound), "not found; mend the path or make what it names\n"},
+		{fmt.Errorf("console log: %w", polyvisor.ErrNotFound), "not found; mend the path or make what it names\n"},
+		{fmt.Errorf("%w; choose another name", polyvisor.ErrExists), "choose another name; \"polyvisor undefine --destroy web\" removes the domain\n"},
+		{polyvisor.ErrExists, "exists already; choose another name, or remove the domain with \"polyvisor undefine --destroy web\"\n"},
+		{errors.Join(errors.New("one"), errors.New("two")), "one; two\n"},
+	} {
+		h.failStart = tc.fault
+		code, _, err := invoke(t, "", "-c", uri, "run", "--rm", "--name", "web")
+		require.Equal(t, 1, code)
+		require.True(t, strings.HasSuffix(err, tc.want), err)
+	}
 }
