@@ -29,6 +29,7 @@ const (
 	ioSetRegs             = 0x4090ae82
 	ioGetSregs            = 0x8138ae83
 	ioSetSregs            = 0x4138ae84
+	ioTranslate           = 0xc018ae85
 	ioGetMSRs             = 0xc008ae88
 	ioSetMSRs             = 0x4008ae89
 	ioGetFPU              = 0x81a0ae8c

@@ -38,6 +38,14 @@ type DTable struct {
 	_     [3]uint16
 }
 
+// translation is struct kvm_translation.
+type translation struct {
+	LinearAddress              uint64
+	PhysicalAddress            uint64
+	Valid, Writeable, UserMode uint8
+	_                          [5]uint8
+}
+
 // Sregs is struct kvm_sregs.
 type Sregs struct {
 	CS, DS, ES, FS, GS, SS  Segment

@@ -72,6 +72,14 @@ func (c *VCPU) SetSregs(s Sregs) error {
 	return err
 }
 
+// Translate gives the guest-physical address of a linear one, by the processor's page tables; ok is false when they do not
+// map it. It is KVM_TRANSLATE.
+func (c *VCPU) Translate(linear uint64) (gpa uint64, ok bool, err error) {
+	t := translation{LinearAddress: linear}
+	_, err = c.ioctlPtr("KVM_TRANSLATE", ioTranslate, unsafe.Pointer(&t))
+	return t.PhysicalAddress, err == nil && t.Valid != 0, err
+}
+
 // GetFPU reads the x87 and SSE registers.
 // Needs: basic.
 func (c *VCPU) GetFPU() (f FPU, err error) {

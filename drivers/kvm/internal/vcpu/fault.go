@@ -31,12 +31,14 @@ type Fault struct {
 	HostCPU  uint32   // of FaultFailEntry
 	Err      error    // of FaultRun
 
-	// Where the guest was, when KnowRegs. A triple fault on AMD resets the registers.
-	KnowRegs                bool
-	RIP, RSP, CR0, CR3, CR4 uint64
-	EFER                    uint64
-	CS                      uint16
-	Code                    []byte // the bytes at RIP, empty when unknown
+	// Where the guest was, when KnowRegs. RegsLost says that the registers are those of a reset processor instead: what
+	// AMD's hardware leaves behind after a triple fault is undefined, so KVM resets them. A triple fault that KVM itself
+	// found, while it emulated or injected something, leaves them as they were, also on AMD.
+	KnowRegs, RegsLost           bool
+	RIP, RSP, CR0, CR2, CR3, CR4 uint64
+	EFER                         uint64
+	CS                           uint16
+	Code                         []byte // the bytes at RIP, empty when unknown
 }
 
 var subErrors = map[uint32]string{
@@ -72,8 +74,11 @@ func (f *Fault) Error() string {
 	default:
 		fmt.Fprintf(&b, "unexpected exit reason %d", f.Reason)
 	}
-	if f.KnowRegs {
-		fmt.Fprintf(&b, "; rip=%#x cs=%#x rsp=%#x cr0=%#x cr3=%#x cr4=%#x efer=%#x", f.RIP, f.CS, f.RSP, f.CR0, f.CR3, f.CR4, f.EFER)
+	switch {
+	case f.RegsLost:
+		b.WriteString("; the hardware found it and the registers were reset, so where the guest was is not known")
+	case f.KnowRegs:
+		fmt.Fprintf(&b, "; rip=%#x cs=%#x rsp=%#x cr0=%#x cr2=%#x cr3=%#x cr4=%#x efer=%#x", f.RIP, f.CS, f.RSP, f.CR0, f.CR2, f.CR3, f.CR4, f.EFER)
 	}
 	if len(f.Code) > 0 {
 		fmt.Fprintf(&b, "; code bytes: % x", f.Code)

@@ -72,7 +72,7 @@ func (v *VCPU) apply(o op) (stop bool) {
 
 func (v *VCPU) fault(f *Fault) {
 	v.running, v.faulted = false, true
-	f.addState(v.cfg.CPU)
+	f.addState(v.cfg.CPU, v.cfg.Memory)
 	if v.cfg.OnFault != nil {
 		v.cfg.OnFault(f)
 	}
@@ -171,8 +171,17 @@ func (v *VCPU) describe(page *kvmapi.RunPage) *Fault {
 	return f
 }
 
+// codeBytes is how many bytes at RIP a Fault shows: an instruction has at most 15.
+const codeBytes = 16
+
+// resetRIP and resetCS are where a processor starts after a reset.
+const (
+	resetRIP = 0xfff0
+	resetCS  = 0xf000
+)
+
 // addState adds where the guest was. What cannot be read is left out.
-func (f *Fault) addState(cpu *kvmapi.VCPU) {
+func (f *Fault) addState(cpu *kvmapi.VCPU, mem CodeReader) {
 	r, err := cpu.GetRegs()
 	if err != nil {
 		return
@@ -183,5 +192,18 @@ func (f *Fault) addState(cpu *kvmapi.VCPU) {
 	}
 	f.KnowRegs = true
 	f.RIP, f.RSP, f.CS = r.RIP, r.RSP, s.CS.Selector
-	f.CR0, f.CR3, f.CR4, f.EFER = s.CR0, s.CR3, s.CR4, s.EFER
+	f.CR0, f.CR2, f.CR3, f.CR4, f.EFER = s.CR0, s.CR2, s.CR3, s.CR4, s.EFER
+	f.RegsLost = f.Kind == FaultShutdown && f.RIP == resetRIP && f.CS == resetCS && s.CR0&cr0PE == 0
+	if len(f.Code) > 0 || f.RegsLost || mem == nil {
+		return
+	}
+	// An instruction may cross into a page that lies elsewhere or is not there; what comes before it is shown.
+	for i := range uint64(codeBytes) {
+		gpa, ok, err := cpu.Translate(s.CS.Base + f.RIP + i)
+		var p [1]byte
+		if err != nil || !ok || mem.ReadAt(p[:], gpa) != nil {
+			return
+		}
+		f.Code = append(f.Code, p[0])
+	}
 }

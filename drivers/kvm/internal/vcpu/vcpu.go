@@ -30,11 +30,19 @@ type Bus interface {
 	MemWrite(addr uint64, p []byte)
 }
 
+// CodeReader reads guest memory at a guest-physical address, all of p or an error.
+type CodeReader interface {
+	ReadAt(p []byte, gpa uint64) error
+}
+
 // Config says what a processor is made of.
 type Config struct {
 	ID  int
 	CPU *kvmapi.VCPU // stays the caller's, who closes it after Stop
 	Bus Bus
+
+	// Memory is for the code bytes in a Fault; nil leaves them out.
+	Memory CodeReader
 
 	// OnFault is called on the processor's thread when it cannot go on; the processor then only takes operations. It must
 	// not wait for this processor.

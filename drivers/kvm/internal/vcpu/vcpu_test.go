@@ -98,7 +98,7 @@ func start(t testing.TB, n int, mode Mode, code []byte, bus Bus) ([]*VCPU, <-cha
 	for i, c := range cpus {
 		require.NoError(t, e.Apply(c))
 		require.NoError(t, c.SetMPState(kvmapi.MPStateRunnable))
-		v, err := New(Config{ID: i, CPU: c, Bus: bus, OnFault: func(f *Fault) { faults <- f }})
+		v, err := New(Config{ID: i, CPU: c, Bus: bus, Memory: mem, OnFault: func(f *Fault) { faults <- f }})
 		require.NoError(t, err)
 		vs = append(vs, v)
 		t.Cleanup(func() { Stop(v) })
@@ -271,6 +271,16 @@ func TestTripleFault(t *testing.T) {
 	f := <-faults
 	assert.Equal(t, FaultShutdown, f.Kind)
 	assert.Contains(t, f.Error(), "triple fault")
+	assert.True(t, f.KnowRegs)
+	if f.RegsLost { // AMD
+		assert.Empty(t, f.Code)
+		assert.Contains(t, f.Error(), "registers were reset")
+	} else {
+		assert.EqualValues(t, codeAddr, f.RIP)
+		assert.EqualValues(t, PML4Addr, f.CR3)
+		require.Len(t, f.Code, codeBytes)
+		assert.Equal(t, vcputest.TripleFault, f.Code[:len(vcputest.TripleFault)])
+	}
 	require.NoError(t, Resume(vs...), "a faulted processor stays where it is")
 	require.NoError(t, vs[0].Do(func(*kvmapi.VCPU) error { return nil }))
 	assert.EqualValues(t, 1, vs[0].Exits()[ExitShutdown])

@@ -125,7 +125,7 @@ func New(ctx context.Context, spec Spec, opts Options) (_ *Machine, err error) {
 
 	// Threads last, since they are what has to be stopped and not only closed.
 	for i, c := range m.cpus {
-		v, err := vcpu.New(vcpu.Config{ID: i, CPU: c, Bus: m.platform, OnFault: func(f *vcpu.Fault) { m.requestStop(endOf(f)) }})
+		v, err := vcpu.New(vcpu.Config{ID: i, CPU: c, Bus: m.platform, Memory: m.mem, OnFault: func(f *vcpu.Fault) { m.requestStop(endOf(f)) }})
 		if err != nil {
 			return nil, fmt.Errorf("vCPU %d: %w", i, err)
 		}

@@ -3,6 +3,8 @@
 package vmm
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,6 +20,8 @@ import (
 
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/boot/linux"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/boot/unpack"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/kvmapi"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/vcpu"
 )
 
 // linuxSpec makes a machine that boots the kernel named by POLYVISOR_TEST_KERNEL (an ELF vmlinux or a bzImage) with this
@@ -33,7 +37,16 @@ func linuxSpec(t testing.TB, do string) Spec {
 		t.Skip("this KVM (kvm_pvm) cannot boot a stock kernel")
 	}
 	return Spec{Memory: 256 << 20, VCPUs: 1, Boot: Boot{Kind: BootLinux, Kernel: kernel, Initrd: testInitrd(t),
-		CommandLine: "console=ttyS0 quiet panic=-1 rdinit=/init pvtest=" + do}}
+		CommandLine: linuxArgs() + " panic=-1 rdinit=/init pvtest=" + do}}
+}
+
+// linuxArgs begins the kernel's command line. To see where a boot goes wrong, POLYVISOR_TEST_CMDLINE takes its place, as
+// in "console=ttyS0 earlyprintk=ttyS0".
+func linuxArgs() string {
+	if s := os.Getenv("POLYVISOR_TEST_CMDLINE"); s != "" {
+		return s
+	}
+	return "console=ttyS0 quiet"
 }
 
 func testInitrd(t testing.TB) string {
@@ -60,12 +73,14 @@ func bootLinux(t *testing.T, spec Spec) (m *Machine, c *console, cpus int, kib u
 	}
 	begin := time.Now()
 	require.NoError(t, m.Start())
-	require.Eventually(t, func() bool {
-		return report.MatchString(c.String()) || m.Info().State == StateStopped
-	}, 4*time.Minute, time.Millisecond)
+	for report.FindString(c.String()) == "" && m.Info().State != StateStopped && time.Since(begin) < 4*time.Minute {
+		time.Sleep(time.Millisecond)
+	}
 	took := time.Since(begin)
 	r := report.FindStringSubmatch(c.String())
-	require.NotNil(t, r, "the guest stopped before its report")
+	if r == nil {
+		t.Fatalf("no report of the guest after %v\n%s", took, evidence(m))
+	}
 	cpus, _ = strconv.Atoi(r[1])
 	kib, _ = strconv.ParseUint(r[2], 10, 64)
 	mu.Lock()
@@ -73,6 +88,41 @@ func bootLinux(t *testing.T, spec Spec) (m *Machine, c *console, cpus int, kib u
 	i := m.Info()
 	t.Logf("%d vCPUs, %d MiB: %v to the first process, %s\nexits %v\naccesses %v\nunclaimed %v", spec.VCPUs, spec.Memory>>20, took, r[0], i.Exits, i.Accesses, seen)
 	return m, c, cpus, kib
+}
+
+// evidence tells how a guest went wrong: how the machine ended, if it did, and where each processor is.
+func evidence(m *Machine) string {
+	var b strings.Builder
+	if m.Info().State == StateStopped {
+		s, _ := m.Wait(context.Background())
+		fmt.Fprintf(&b, "the machine ended: %v\n", s)
+	} else {
+		fmt.Fprintf(&b, "the machine runs\n")
+	}
+	for i, v := range m.vcpus {
+		look := func(c *kvmapi.VCPU) error {
+			r, err := c.GetRegs()
+			if err != nil {
+				return err
+			}
+			s, err := c.GetSregs()
+			if err != nil {
+				return err
+			}
+			mp, err := c.GetMPState()
+			fmt.Fprintf(&b, "vCPU %d: state %d rip=%#x rsp=%#x rflags=%#x cr0=%#x cr2=%#x cr3=%#x cr4=%#x efer=%#x cs=%#x idt=%#x gdt=%#x gs=%#x exits %v\n",
+				i, mp, r.RIP, r.RSP, r.RFLAGS, s.CR0, s.CR2, s.CR3, s.CR4, s.EFER, s.CS.Selector, s.IDT.Base, s.GDT.Base, s.GS.Base, v.Exits().Map())
+			return err
+		}
+		err := v.Do(look)
+		if errors.Is(err, vcpu.ErrStopped) {
+			err = look(m.cpus[i]) // no thread is left that could use it
+		}
+		if err != nil {
+			fmt.Fprintf(&b, "vCPU %d: %v\n", i, err)
+		}
+	}
+	return b.String()
 }
 
 func TestLinuxSMP(t *testing.T) {
