@@ -12,6 +12,7 @@ package nestedvm
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 )
@@ -101,6 +102,10 @@ func (r Result) ExitCode() int {
 	}
 	return 0
 }
+
+// ErrHung is matched by the error of Run when the machine itself hung: its kernel or the emulator below it, not a
+// command in it. The Result then has the commands that had ended.
+var ErrHung = errors.New("the nested machine hung")
 
 // Run makes the machine, runs the commands and ends the machine. Its error is about the machine or about ctx,
 // never about the exit code of a command; with an error the Result holds what was known by then. When ctx ends

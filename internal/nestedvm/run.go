@@ -11,6 +11,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/polyvisor/polyvisor/internal/nestedvm/wire"
@@ -18,6 +19,10 @@ import (
 
 // bootLimit bounds the time from the start of QEMU to readiness; a busy host needs half a minute at most.
 const bootLimit = 3 * time.Minute
+
+// silenceLimit is how long a machine that is up may give no sign of life, of which there is one every
+// wire.AlivePeriod however busy it is.
+var silenceLimit = 2 * time.Minute
 
 func run(ctx context.Context, cfg Config) (Result, error) {
 	cfg.Memory = cmp.Or(cfg.Memory, DefaultMemory)
@@ -48,8 +53,14 @@ func run(ctx context.Context, cfg Config) (Result, error) {
 	s := &session{cfg: cfg, start: time.Now(), emulator: e}
 	unwatch := context.AfterFunc(ctx, e.kill)
 	s.boot = time.AfterFunc(bootLimit, e.kill)
+	s.silence = time.AfterFunc(silenceLimit, func() {
+		s.hung.Store(true)
+		e.kill()
+	})
+	s.silence.Stop() // until it is up
 	err = s.serve()
 	s.boot.Stop()
+	s.silence.Stop()
 	unwatch()
 	e.stop()
 	s.result.Console = e.console.String()
@@ -81,6 +92,8 @@ type session struct {
 	start    time.Time
 	emulator *emulator
 	boot     *time.Timer // ends a machine that does not get ready
+	silence  *time.Timer // ends a machine that was ready and hangs
+	hung     atomic.Bool // silence did
 	result   Result
 	ready    bool
 	current  int // command that runs, or -1
@@ -135,7 +148,7 @@ func (s *session) receive() error {
 	unpack := newUnpacker(s.cfg.Artifacts)
 	r := wire.NewReader(s.emulator.port)
 	for {
-		k, p, err := r.Next()
+		k, p, err := s.next(r)
 		if err != nil {
 			unpack.abort(err)
 			return s.lost(err)
@@ -151,10 +164,22 @@ func (s *session) receive() error {
 	}
 }
 
+// next waits for a frame, but not for ever once the machine is up.
+func (s *session) next(r *wire.Reader) (wire.Kind, []byte, error) {
+	if s.ready && s.silence != nil {
+		s.silence.Reset(silenceLimit)
+		defer s.silence.Stop()
+	}
+	return r.Next()
+}
+
 // lost says how the machine went away.
 func (s *session) lost(err error) error {
 	s.emulator.kill()
 	<-s.emulator.ended
+	if s.hung.Load() {
+		return errors.Join(ErrHung, s.emulator.faultOf(fmt.Sprintf("the nested machine gave no sign of life for %s during %s and was killed", silenceLimit, s.phase())))
+	}
 	what := fmt.Sprintf("the nested machine died during %s", s.phase())
 	if !errors.Is(err, io.EOF) {
 		what += fmt.Sprintf(" (%v)", err)
@@ -199,6 +224,7 @@ func (s *session) frame(k wire.Kind, p []byte, unpack *unpacker) (done bool, err
 			f(r)
 		}
 		s.current = -1
+	case wire.KindAlive:
 	case wire.KindTar:
 		unpack.write(p)
 	case wire.KindDone:

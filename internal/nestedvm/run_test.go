@@ -12,10 +12,12 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/polyvisor/polyvisor/internal/leaktest"
+	"github.com/polyvisor/polyvisor/internal/nestedvm/wire"
 	"github.com/stretchr/testify/require"
 )
 
@@ -195,6 +197,30 @@ func TestContextEnds(t *testing.T) {
 	})
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorContains(t, err, "killed during command [/bin/probe sleep]")
+	require.Empty(t, children(t, os.Getpid()))
+}
+
+// TestMachineHangs stops the emulator, as a kernel that hangs would: the machine is killed and the error says so.
+func TestMachineHangs(t *testing.T) {
+	probe := needMachine(t)
+	limit := silenceLimit
+	silenceLimit = 5 * wire.AlivePeriod
+	t.Cleanup(func() { silenceLimit = limit })
+	res, err := Run(t.Context(), Config{
+		Files: []File{probe}, Commands: []Command{{Args: []string{"/bin/probe", "exit", "3"}}, {Args: []string{"/bin/probe", "sleep"}}},
+		Stdout: writerFunc(func(p []byte) (int, error) {
+			time.Sleep(2 * silenceLimit) // a host that is slow to read takes signs of life late, and that is no hang
+			for pid := range children(t, os.Getpid()) {
+				if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+					return 0, err
+				}
+			}
+			return len(p), nil
+		}),
+	})
+	require.ErrorIs(t, err, ErrHung)
+	require.ErrorContains(t, err, "during command [/bin/probe sleep]")
+	require.Len(t, res.Commands, 1, "what ended before is told")
 	require.Empty(t, children(t, os.Getpid()))
 }
 

@@ -48,6 +48,7 @@ func serve() error {
 	if err := w.JSON(wire.KindReady, ready); err != nil {
 		return fmt.Errorf("tell the host that the machine is up: %w", err)
 	}
+	go sayAlive(w)
 	if ready.Fault == "" {
 		if err := runAll(w, spec); err != nil {
 			return err
@@ -57,6 +58,15 @@ func serve() error {
 	// when it has all; powering off at once could lose the last frames.
 	time.Sleep(lastWords)
 	return nil
+}
+
+// sayAlive gives signs of life until the machine ends. A host that does not take them is gone.
+func sayAlive(w *wire.Writer) {
+	for range time.Tick(wire.AlivePeriod) {
+		if err := w.Frame(wire.KindAlive, nil); err != nil {
+			return
+		}
+	}
 }
 
 func runAll(w *wire.Writer, spec wire.Spec) error {

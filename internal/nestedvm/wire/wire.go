@@ -2,7 +2,8 @@
 // virtio-serial port. A frame is one byte of kind, four bytes of little-endian payload length and the payload.
 //
 // The host sends one Spec frame. The machine answers Ready, then for each command Start, any number of Stdout
-// and Stderr, and Exit; then Tar frames (one archive, cut anywhere) with the artifacts; then Done.
+// and Stderr, and Exit; then Tar frames (one archive, cut anywhere) with the artifacts; then Done. From Ready on
+// Alive frames come between the others.
 package wire
 
 import (
@@ -28,6 +29,9 @@ const RuntimeDir = "/run/user/0"
 // MaxPayload is the largest payload of a frame in bytes.
 const MaxPayload = 1 << 20
 
+// AlivePeriod is how often a machine that lives says so.
+const AlivePeriod = 2 * time.Second
+
 // ErrFrame says that the stream holds something that is no frame.
 var ErrFrame = errors.New("bad frame")
 
@@ -44,6 +48,7 @@ const (
 	KindExit                   // Exit
 	KindTar                    // raw
 	KindDone                   // Done
+	KindAlive                  // nothing: a sign of life, every AlivePeriod
 	kindEnd
 )
 

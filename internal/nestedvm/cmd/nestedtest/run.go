@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,6 +56,28 @@ func runTests(ctx context.Context, o *options, out io.Writer) (ok bool, err erro
 		return false, err
 	}
 	rep := newReport(out, o)
+	for try := 1; ; try++ {
+		res, err := runOnce(ctx, cfg, pkgs, conv, rep, try < maxMachines)
+		if errors.Is(err, nestedvm.ErrHung) && try < maxMachines {
+			// The emulator's fault or that of the kernel in it, and no test's: said out loud, and the tests that had
+			// not ended run again.
+			fmt.Fprintf(os.Stderr, "nestedtest: %v\nnestedtest: starting machine %d for the rest\n", err, try+1)
+			cfg.Commands, pkgs = cfg.Commands[len(res.Commands):], pkgs[len(res.Commands):]
+			continue
+		}
+		if err == nil && !o.json {
+			rep.summary(res)
+		}
+		return !rep.failed(), err
+	}
+}
+
+// maxMachines is how many machines are tried if one after the other hangs.
+const maxMachines = 3
+
+// runOnce runs the tests in one machine. With again, those that had not ended when it hung count for nothing.
+func runOnce(ctx context.Context, cfg nestedvm.Config, pkgs []*testPackage, conv string, rep *report, again bool) (nestedvm.Result, error) {
+	cfg.Commands = slices.Clone(cfg.Commands)
 	var streams []*stream
 	for i, p := range pkgs {
 		s := newStream(conv, p.ImportPath, rep)
@@ -64,13 +87,13 @@ func runTests(ctx context.Context, o *options, out io.Writer) (ok bool, err erro
 	}
 	res, err := nestedvm.Run(ctx, cfg)
 	for _, s := range streams {
+		if again && errors.Is(err, nestedvm.ErrHung) {
+			s.drop()
+		}
 		s.close(nil) // those that did not end
 		err = errors.Join(err, s.fault)
 	}
-	if err == nil && !o.json {
-		rep.summary(res)
-	}
-	return !rep.failed(), err
+	return res, err
 }
 
 // addGuest puts in what tests boot as a guest: an initial RAM disk and the init in it, for tests that make their own.

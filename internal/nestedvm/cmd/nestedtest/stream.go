@@ -47,7 +47,8 @@ type stream struct {
 	in    io.WriteCloser
 	cmd   *exec.Cmd
 	done  chan struct{}
-	held  *event // the package's result, till the exit code is known
+	held  *event  // the package's result, till the exit code is known
+	kept  []event // till the end, unless they are shown as they come
 }
 
 func newStream(conv, pkg string, rep *report) *stream {
@@ -89,8 +90,33 @@ func (s *stream) read(r io.Reader) error {
 			s.held = &e
 			continue
 		}
-		s.rep.event(e)
+		s.event(e)
 	}
+}
+
+// event passes an event on: at the end of the package, so that those of a machine that hung can be dropped; at once
+// where a person watches.
+func (s *stream) event(e event) {
+	if s.rep.verbose {
+		s.rep.event(e)
+		return
+	}
+	s.kept = append(s.kept, e)
+}
+
+// drop ends the stream of tests that are to be run again.
+func (s *stream) drop() {
+	s.end.Do(func() {
+		s.start.Do(s.begin)
+		if s.in != nil {
+			s.in.Close()
+		}
+		<-s.done
+		if s.in != nil {
+			_ = s.cmd.Wait()
+		}
+		s.fault = nil
+	})
 }
 
 // Write takes output of the test binary.
@@ -119,6 +145,9 @@ func (s *stream) finish(end *nestedvm.CommandResult) {
 		if err := s.cmd.Wait(); err != nil && s.fault == nil {
 			s.fault = fmt.Errorf("test2json: %w", err)
 		}
+	}
+	for _, e := range s.kept {
+		s.rep.event(e)
 	}
 	now := time.Now()
 	result := event{Time: &now, Action: "fail", Package: s.pkg}
