@@ -37,7 +37,7 @@ func (r *recorder) Restore(ctx context.Context, path string, o polyvisor.StartOp
 	}
 	r.domains[d.config.UUID] = d
 	d.gone = false
-	d.run(r)
+	d.begin(r)
 	return r.instance(d), nil
 }
 

@@ -35,7 +35,8 @@ type Config struct {
 	Autostart bool `json:"autostart,omitempty"`
 
 	// Memory is the guest's RAM at the start in bytes, a multiple of 4 KiB;
-	// 256 MiB if zero, or MaxMemory if that is less.
+	// 256 MiB if zero, or MaxMemory if that is less. It is zero in what
+	// Domain.Config tells of a domain whose memory SetMemory has taken away.
 	Memory Bytes `json:"memory,omitempty"`
 	// MaxMemory is the most RAM that the guest can be given while it runs;
 	// Memory if zero.
@@ -299,17 +300,26 @@ func (c *Config) Devices() []Device {
 // Files lists every file of the configuration that is named or open, with the
 // name of its field. They point into the configuration.
 func (c *Config) Files() []ConfigFile {
-	list := []ConfigFile{
+	var list []ConfigFile
+	for _, f := range [...]ConfigFile{
 		{"boot.kernel", &c.Boot.Kernel}, {"boot.initrd", &c.Boot.Initrd}, {"boot.firmware", &c.Boot.Firmware},
 		{"console.out", &c.Console.Out}, {"console.in", &c.Console.In}, {"log", &c.Log},
+	} {
+		if !f.File.IsZero() {
+			list = append(list, f)
+		}
 	}
 	for i := range c.Disks {
-		list = append(list, ConfigFile{fmt.Sprintf("disks[%d].source", i), &c.Disks[i].Source})
+		if f := &c.Disks[i].Source; !f.IsZero() {
+			list = append(list, ConfigFile{fmt.Sprintf("disks[%d].source", i), f})
+		}
 	}
 	for i := range c.MemoryBacking {
-		list = append(list, ConfigFile{fmt.Sprintf("memory_backing[%d].file", i), &c.MemoryBacking[i].File})
+		if f := &c.MemoryBacking[i].File; !f.IsZero() {
+			list = append(list, ConfigFile{fmt.Sprintf("memory_backing[%d].file", i), f})
+		}
 	}
-	return slices.DeleteFunc(list, func(f ConfigFile) bool { return f.File.IsZero() })
+	return list
 }
 
 // ConfigFile is a file of a Config with the name of its field.

@@ -16,26 +16,76 @@ import (
 	"github.com/polyvisor/polyvisor"
 )
 
+// fullConfig says something in every field.
 func fullConfig() *polyvisor.Config {
 	return &polyvisor.Config{
-		Name: "web", UUID: uuid.MustParse("1b4e28ba-2fa1-11d2-883f-0016d3cca427"), Title: "the web server",
-		Memory: 512 * polyvisor.MiB, MaxMemory: polyvisor.GiB, VCPUs: 2, MaxVCPUs: 4,
-		Boot:    polyvisor.Boot{Kernel: polyvisor.Path("/boot/vmlinuz"), Initrd: polyvisor.Path("/boot/initrd.img"), CommandLine: "console=ttyS0"},
-		Console: polyvisor.ConsoleConfig{Log: "/var/log/web"},
+		Name: "web", UUID: uuid.MustParse("1b4e28ba-2fa1-11d2-883f-0016d3cca427"), InstanceID: polyvisor.InstanceID{0: 0xab, 63: 0xcd},
+		Title: "the web server", Labels: map[string]string{"team": "a b", "x.org/y": ""}, Autostart: true,
+		Memory: 512 * polyvisor.MiB, MaxMemory: polyvisor.GiB, Balloon: true,
+		MemoryBacking: []polyvisor.MemoryBacking{{File: polyvisor.Path("/mem"), Start: 0x1000, End: 0x3000}},
+		VCPUs:         2, MaxVCPUs: 4, Topology: polyvisor.Topology{Sockets: 1, Cores: 2, Threads: 2},
+		VCPU: []polyvisor.VCPUConfig{{Number: 1, Affinity: polyvisor.CPUs(0, 2, 3), Weight: 200}, {Number: 3, Weight: 1}},
+		Boot: polyvisor.Boot{Kernel: polyvisor.Path("/boot/vmlinuz"), Initrd: polyvisor.Path("/boot/initrd.img"), CommandLine: "console=ttyS0"},
+		Console: polyvisor.ConsoleConfig{
+			Log: "/var/log/web", Out: polyvisor.Path("/out"), In: polyvisor.Path("/in"),
+		},
+		Log: polyvisor.Path("/hv.log"),
+		Disks: []polyvisor.Disk{{
+			Target: "vda", Source: polyvisor.Path("/a.qcow2"), Format: polyvisor.FormatQCOW2, Mode: polyvisor.DeviceReadOnly, Serial: "S1",
+		}},
+		NICs: []polyvisor.NIC{{
+			MAC: polyvisor.MAC{0x52, 0x54, 0, 1, 2, 3}, Network: polyvisor.NetworkBridge, Source: "br0", MTU: 1400,
+		}},
+		Shares: []polyvisor.Share{{Tag: "home", Source: "/home", Mode: polyvisor.DeviceReadWriteForce}},
+		RNG:    &polyvisor.RNG{Source: "/dev/hwrng", BytesPerSecond: 1024},
+		Vsock:  &polyvisor.VsockConfig{CID: 5}, Protected: true, HypervisorAuth: true,
 
-		OnPoweroff: polyvisor.ActionRestart, OnReboot: polyvisor.ActionDestroy, OnCrash: polyvisor.ActionRestart,
+		OnPoweroff: polyvisor.ActionRestart, OnReboot: polyvisor.ActionPreserve, OnCrash: polyvisor.ActionRenameRestart,
 	}
+}
+
+// The tests that use fullConfig cover each field only as long as none is zero
+// in it; those of files and of Boot exclude each other.
+func TestFullConfigIsFull(t *testing.T) {
+	var walk func(name string, v reflect.Value)
+	walk = func(name string, v reflect.Value) {
+		switch {
+		case strings.HasSuffix(name, ".Open") || strings.HasSuffix(name, ".Firmware"):
+			return
+		case v.Kind() == reflect.Pointer && !v.IsNil():
+			walk(name, v.Elem())
+			return
+		case v.Kind() == reflect.Slice && v.Len() > 0:
+			walk(name, v.Index(0))
+			return
+		case v.Kind() == reflect.Struct && v.Type().PkgPath() == reflect.TypeFor[polyvisor.Config]().PkgPath() && v.Type() != reflect.TypeFor[polyvisor.CPUSet]():
+			for i := range v.NumField() {
+				walk(name+"."+v.Type().Field(i).Name, v.Field(i))
+			}
+			return
+		}
+		assert.False(t, v.IsZero(), name)
+	}
+	walk("Config", reflect.ValueOf(fullConfig()))
 }
 
 func TestConfigJSON(t *testing.T) {
 	data, err := json.Marshal(fullConfig())
 	require.NoError(t, err)
 	assert.JSONEq(t, `{
-		"name": "web", "uuid": "1b4e28ba-2fa1-11d2-883f-0016d3cca427", "title": "the web server",
-		"memory": 536870912, "max_memory": 1073741824, "vcpus": 2, "max_vcpus": 4,
+		"name": "web", "uuid": "1b4e28ba-2fa1-11d2-883f-0016d3cca427", "instance_id": "ab`+strings.Repeat("00", 62)+`cd",
+		"title": "the web server", "labels": {"team": "a b", "x.org/y": ""}, "autostart": true,
+		"memory": 536870912, "max_memory": 1073741824, "balloon": true,
+		"memory_backing": [{"file": "/mem", "start": 4096, "end": 12288}],
+		"vcpus": 2, "max_vcpus": 4, "topology": {"sockets": 1, "cores": 2, "threads": 2},
+		"vcpu": [{"number": 1, "affinity": "0,2-3", "weight": 200}, {"number": 3, "weight": 1}],
 		"boot": {"kernel": "/boot/vmlinuz", "initrd": "/boot/initrd.img", "cmdline": "console=ttyS0"},
-		"console": {"log": "/var/log/web"},
-		"on_poweroff": "restart", "on_reboot": "destroy", "on_crash": "restart"
+		"console": {"log": "/var/log/web", "out": "/out", "in": "/in"}, "log": "/hv.log",
+		"disks": [{"target": "vda", "source": "/a.qcow2", "format": "qcow2", "mode": "ro", "serial": "S1"}],
+		"nics": [{"mac": "52:54:00:01:02:03", "network": "bridge", "source": "br0", "mtu": 1400}],
+		"shares": [{"tag": "home", "source": "/home", "mode": "rw-force"}],
+		"rng": {"source": "/dev/hwrng", "bytes_per_second": 1024}, "vsock": {"cid": 5}, "protected": true, "hypervisor_auth": true,
+		"on_poweroff": "restart", "on_reboot": "preserve", "on_crash": "rename-restart"
 	}`, string(data))
 	back, err := polyvisor.ParseConfig(data)
 	require.NoError(t, err)
@@ -47,6 +97,73 @@ func TestConfigJSON(t *testing.T) {
 	back, err = polyvisor.ParseConfig([]byte(`{"name": "web", "memory": "1GiB"}`))
 	require.NoError(t, err)
 	assert.Equal(t, &polyvisor.Config{Name: "web", Memory: polyvisor.GiB}, back)
+}
+
+// Nothing in a list and no list are the same: both come back as no list.
+func TestEmptyCollections(t *testing.T) {
+	want := &polyvisor.Config{Name: "web"}
+	back, err := polyvisor.ParseConfig([]byte(`{"name": "web", "labels": {}, "memory_backing": [], "vcpu": [], "disks": [], "nics": [], "shares": []}`))
+	require.NoError(t, err)
+	assert.Equal(t, want, back)
+	empty := &polyvisor.Config{
+		Name: "web", UUID: uuid.New(), Labels: map[string]string{}, MemoryBacking: []polyvisor.MemoryBacking{}, VCPU: []polyvisor.VCPUConfig{},
+		Disks: []polyvisor.Disk{}, NICs: []polyvisor.NIC{}, Shares: []polyvisor.Share{},
+	}
+	want.UUID = empty.UUID
+	assert.Equal(t, want.WithDefaults(), empty.WithDefaults())
+	assert.NotNil(t, empty.Labels, "the caller's stays as it was")
+}
+
+// Clone and WithDefaults share nothing with the original.
+func TestCloneIsDeep(t *testing.T) {
+	for name, clone := range map[string]func(*polyvisor.Config) *polyvisor.Config{"Clone": (*polyvisor.Config).Clone, "WithDefaults": (*polyvisor.Config).WithDefaults} {
+		t.Run(name, func(t *testing.T) {
+			c := fullConfig()
+			d := clone(c)
+			require.Equal(t, c, d)
+			d.Labels["team"] = "other"
+			d.MemoryBacking[0].Start++
+			d.VCPU[0].Number++
+			d.Disks[0].Target = "x"
+			d.NICs[0].MTU++
+			d.Shares[0].Tag = "x"
+			d.RNG.Source = "x"
+			d.Vsock.CID++
+			assert.Equal(t, fullConfig(), c)
+		})
+	}
+}
+
+// Files and Devices point into the Config, so that a driver can change them.
+func TestFilesAndDevices(t *testing.T) {
+	c := fullConfig()
+	c.Boot.Firmware = polyvisor.Path("/fw")
+	var fields []string
+	for _, f := range c.Files() {
+		fields = append(fields, f.Field)
+		f.File.Path = "changed"
+	}
+	assert.Equal(t, []string{"boot.kernel", "boot.initrd", "boot.firmware", "console.out", "console.in", "log", "disks[0].source", "memory_backing[0].file"}, fields)
+	assert.Equal(t, "changed", c.Disks[0].Source.Path)
+	assert.Empty(t, (&polyvisor.Config{}).Files())
+	var ids []string
+	for _, d := range c.Devices() {
+		ids = append(ids, d.DeviceID())
+	}
+	assert.Equal(t, []string{"vda", "52:54:00:01:02:03", "home", "rng"}, ids)
+	assert.Empty(t, (&polyvisor.Config{}).Devices())
+}
+
+func TestInstanceID(t *testing.T) {
+	_, err := polyvisor.NewInstanceID(make([]byte, 63))
+	require.ErrorIs(t, err, polyvisor.ErrInvalidConfig)
+	require.ErrorContains(t, err, "63 bytes, want 64")
+	id, err := polyvisor.NewInstanceID(make([]byte, 64))
+	require.NoError(t, err)
+	assert.True(t, id.IsZero())
+	for _, text := range []string{"", "zz", "ab", strings.Repeat("ab", 65)} {
+		require.ErrorIs(t, id.UnmarshalText([]byte(text)), polyvisor.ErrInvalidConfig)
+	}
 }
 
 func TestParseConfigErrors(t *testing.T) {
@@ -94,6 +211,33 @@ func TestWithDefaults(t *testing.T) {
 	assert.Equal(t, polyvisor.Config{}, empty)
 	assert.Equal(t, a, a.WithDefaults(), "a second time changes nothing")
 	assert.Equal(t, fullConfig(), fullConfig().WithDefaults(), "what is set stays")
+
+	c := polyvisor.Config{
+		MaxMemory: 64 * polyvisor.MiB, MaxVCPUs: 4, RNG: &polyvisor.RNG{}, NICs: make([]polyvisor.NIC, 200),
+		Disks: make([]polyvisor.Disk, 60),
+	}
+	c.Disks[7].Target = "vdb"
+	d := c.WithDefaults()
+	assert.Equal(t, polyvisor.Bytes(64*polyvisor.MiB), d.Memory, "the default never exceeds the maximum")
+	assert.Equal(t, 1, d.VCPUs)
+	assert.Equal(t, 4, d.MaxVCPUs)
+	var targets []string
+	for _, disk := range d.Disks {
+		assert.Equal(t, polyvisor.FormatRaw, disk.Format)
+		targets = append(targets, disk.Target)
+	}
+	assert.Equal(t, []string{"vda", "vdc", "vdd"}, targets[:3])
+	assert.Equal(t, "vdb", targets[7])
+	assert.Equal(t, []string{"vdz", "vdaa", "vdab"}, targets[25:28])
+	macs := map[polyvisor.MAC]bool{}
+	for _, nic := range d.NICs {
+		assert.Equal(t, polyvisor.NetworkUser, nic.Network)
+		assert.Equal(t, []byte{0x52, 0x54, 0}, nic.MAC[:3])
+		macs[nic.MAC] = true
+	}
+	assert.Len(t, macs, 200, "no two are the same")
+	assert.Equal(t, d, d.WithDefaults(), "a second time changes nothing")
+	assert.Empty(t, c.Disks[0].Target, "the caller's stays as it was")
 }
 
 func TestValidate(t *testing.T) {
@@ -138,6 +282,48 @@ func TestValidate(t *testing.T) {
 		}), []string{"boot.kernel: the path is not UTF-8", "boot.initrd: the path is not UTF-8", "boot.cmdline: is not UTF-8", "console.log: the path is not UTF-8"}},
 		{"actions", polyvisor.Config{Name: "a", OnPoweroff: "x", OnReboot: "y", OnCrash: "z"}, []string{
 			`on_poweroff: "x" is not an action; want "destroy", "restart", "preserve" or "rename-restart"`, `on_reboot: "y"`, `on_crash: "z"`}},
+		{"everything, resources", polyvisor.Config{Name: "a", Memory: polyvisor.GiB, MaxMemory: polyvisor.MiB + 1, VCPUs: 3, MaxVCPUs: 2}, []string{
+			"max_memory: 1048577B is not a multiple of 4KiB", "memory: 1GiB is more than max_memory, 1048577B", "vcpus: 3 is more than max_vcpus, 2"}},
+		{"negative maximum", polyvisor.Config{Name: "a", MaxVCPUs: -1}, []string{"max_vcpus: -1 is negative"}},
+		{"topology", polyvisor.Config{Name: "a", MaxVCPUs: 8, Topology: polyvisor.Topology{Sockets: 2, Cores: 2, Threads: 1}}, []string{"topology: 2 sockets of 2 cores of 1 threads are not 8 vCPUs"}},
+		{"half a topology", polyvisor.Config{Name: "a", Topology: polyvisor.Topology{Sockets: 1}}, []string{"topology: 1 sockets of 0 cores"}},
+		// The product of these is 1, but for the overflow.
+		{"topology overflows", polyvisor.Config{Name: "a", Topology: polyvisor.Topology{Sockets: 3, Cores: 11, Threads: 1117984489315730401}}, []string{"topology: 3 sockets"}},
+		{"topology of the default", polyvisor.Config{Name: "a", Topology: polyvisor.Topology{Sockets: 1, Cores: 1, Threads: 1}}, nil},
+		{"vCPU out of range", polyvisor.Config{Name: "a", MaxVCPUs: 2, VCPU: []polyvisor.VCPUConfig{{Number: -1}, {Number: 2, Weight: 10001}}}, []string{
+			"vcpu: number -1; the domain has 0 to 1", "vcpu: number 2; the domain has 0 to 1", "vcpu: weight 10001 of vCPU 2"}},
+		{"vCPU twice", polyvisor.Config{Name: "a", VCPUs: 2, VCPU: []polyvisor.VCPUConfig{{Number: 1}, {Number: 1}}}, []string{"vcpu: number 1 comes after 1"}},
+		{"too many vCPU settings", polyvisor.Config{Name: "a", VCPU: make([]polyvisor.VCPUConfig, 1000)}, []string{"vcpu: settings of 1000 vCPUs, the domain has 1"}},
+		{"memory backing", polyvisor.Config{Name: "a", MemoryBacking: []polyvisor.MemoryBacking{
+			{Start: 0, End: 0x1000}, {File: polyvisor.Path("/m"), Start: 1, End: 0x2000}, {File: polyvisor.Path("/m"), Start: 0x9000, End: 0x9000},
+			{File: polyvisor.Path("/m"), Start: 0x1000, End: 0x3000},
+		}}, []string{"memory_backing[0]: no file", "memory_backing[1]: 0x1 to 0x2000 is not a range", "memory_backing[2]: 0x9000 to 0x9000", "memory_backing[1]: overlaps memory_backing[0]", "memory_backing[3]: overlaps memory_backing[1]"}},
+		{"neighbours", polyvisor.Config{Name: "a", MemoryBacking: []polyvisor.MemoryBacking{
+			{File: polyvisor.Path("/m"), Start: 0x1000, End: 0x2000}, {File: polyvisor.Path("/m"), Start: 0, End: 0x1000}}}, nil},
+		{"labels", polyvisor.Config{Name: "a", Labels: map[string]string{"": "x", "b c": "x", "d": "\n", strings.Repeat("k", 64): "", "e": strings.Repeat("v", 4097)}}, []string{
+			`labels: key ""`, `labels: key "b c"`, `labels: value of "d"`, `labels: key "kkk`, `labels: value of "e"`}},
+		{"too many labels", polyvisor.Config{Name: "a", Labels: manyLabels(65)}, []string{"labels: 65, at most 64 are allowed"}},
+		{"firmware and kernel", valid(func(c *polyvisor.Config) { c.Boot.Firmware = polyvisor.Path("/fw") }), []string{"boot.firmware: excludes a kernel"}},
+		{"disks", polyvisor.Config{Name: "a", Disks: []polyvisor.Disk{
+			{Target: "VDA", Source: polyvisor.Path("/a")}, {Target: "vdb"}, {Source: polyvisor.Path("/c"), Format: "vmdk"},
+			{Target: "vdd", Source: polyvisor.Path("/d"), Serial: strings.Repeat("s", 21)}, {Target: "vdd", Source: polyvisor.Path("/d"), Mode: 4},
+			{Source: polyvisor.Path("/f"), Serial: "a b"},
+		}}, []string{`disk "VDA": the target wants`, `disk "vdb": no source`, `disk "": format "vmdk"`, `disk "vdd": serial`, `disk "vdd": unknown device mode 4`,
+			`disk "vdd": another disk`, `disk "": serial "a b"`}},
+		{"NICs", polyvisor.Config{Name: "a", NICs: []polyvisor.NIC{
+			{MAC: polyvisor.MAC{1}}, {Source: "br0"}, {Network: polyvisor.NetworkTap}, {Network: "wifi"}, {MTU: 67}, {MTU: 65536},
+			{MAC: polyvisor.MAC{2}}, {MAC: polyvisor.MAC{2}},
+		}}, []string{"nic 01:00:00:00:00:00: a group address", "network user takes no source", "network tap needs the name", `network "wifi"`, "MTU 67", "MTU 65536",
+			`NIC "02:00:00:00:00:00": another NIC`}},
+		{"shares", polyvisor.Config{Name: "a", Shares: []polyvisor.Share{
+			{Source: "/a"}, {Tag: strings.Repeat("t", 37), Source: "/a"}, {Tag: "c"}, {Tag: "c", Source: "/\x00", Mode: 9},
+		}}, []string{`share: tag ""`, `share: tag "ttt`, `share "c": no source`, `share "c": the path contains a NUL`, `share "c": unknown device mode 9`, `share "c": another share`}},
+		{"one name, two kinds", polyvisor.Config{Name: "a", Disks: []polyvisor.Disk{{Target: "rng", Source: polyvisor.Path("/a")}}, Shares: []polyvisor.Share{{Tag: "rng", Source: "/a"}}, RNG: &polyvisor.RNG{}}, nil},
+		{"too many devices", polyvisor.Config{Name: "a", Disks: make([]polyvisor.Disk, 257), NICs: make([]polyvisor.NIC, 257), Shares: make([]polyvisor.Share, 1<<20), MemoryBacking: make([]polyvisor.MemoryBacking, 257)}, []string{
+			"disks: 257, at most 256", "nics: 257, at most 256", "shares: 1048576, at most 256", "memory_backing: 257, at most 256"}},
+		{"RNG path", polyvisor.Config{Name: "a", RNG: &polyvisor.RNG{Source: "\xff"}}, []string{"rng: the path is not UTF-8"}},
+		{"vsock", polyvisor.Config{Name: "a", Vsock: &polyvisor.VsockConfig{CID: 2}}, []string{"vsock.cid: 2 is reserved"}},
+		{"vsock any", polyvisor.Config{Name: "a", Vsock: &polyvisor.VsockConfig{CID: 1<<32 - 1}}, []string{"vsock.cid: 4294967295 is reserved"}},
 		{"everything", polyvisor.Config{Memory: 1, VCPUs: -1, Title: "\n", OnCrash: "z"}, []string{"name: ", "title: ", "memory: ", "vcpus: ", "on_crash: "}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -163,6 +349,16 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+func manyLabels(n int) map[string]string {
+	labels := make(map[string]string)
+	for i := range n {
+		labels[strings.Repeat("k", i%60)+string(rune('A'+i/60))] = ""
+	}
+	return labels
+}
+
+// FuzzParseConfig: whatever is read is written and read again as the same,
+// and defaults neither mend nor break it.
 func FuzzParseConfig(f *testing.F) {
 	full, err := json.Marshal(fullConfig())
 	if err != nil {
@@ -172,6 +368,8 @@ func FuzzParseConfig(f *testing.F) {
 	for _, s := range []string{
 		`{"name":"web"}`, `{"name":"web","memory":"512MiB"}`, `{"name":"\ud800"}`, `{"NAME":"x","name":"y"}`, `null`, `{} {}`, `{"boot":null}`,
 		`{"boot":{"kernel":null}}`, `{"uuid":"urn:uuid:1b4e28ba-2fa1-11d2-883f-0016d3cca427"}`, `{"memory":null}`, `{"console":{"log":"\u0000"}}`, `{"vcpus":1e2}`,
+		`{"name":"a","max_memory":4096}`, `{"name":"a","labels":{}}`, `{"name":"a","disks":[{},{"target":"vda"}]}`, `{"nics":[{"mac":"00:00:00:00:00:00"}],"rng":{},"vsock":{}}`,
+		`{"vcpu":[{"number":0,"affinity":"0-3,^1"}],"topology":{"sockets":1}}`, `{"memory_backing":[{"file":"/m","start":18446744073709551615}]}`,
 	} {
 		f.Add([]byte(s))
 	}

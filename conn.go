@@ -29,6 +29,7 @@ type Conn struct {
 	closed   bool
 	calls    sync.WaitGroup
 	slots    map[uuid.UUID]*slot
+	spare    []*slot // to be used again
 	consoles map[*console]struct{}
 
 	subscriptions map[*Subscription]struct{}
@@ -137,36 +138,14 @@ func (c *Conn) Close() error {
 	return c.closeErr
 }
 
-// enter begins a call: it gives a context that also ends with the connection,
-// and a function to call when the call is over.
-func (c *Conn) enter(ctx context.Context) (context.Context, func(), error) {
-	if err := checkContext(ctx); err != nil {
-		return nil, nil, err
-	}
-	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
-		return nil, nil, ErrClosed
-	}
-	c.calls.Add(1)
-	c.mu.Unlock()
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(c.ctx, func() { cancel(ErrClosed) })
-	return ctx, func() {
-		stop()
-		cancel(nil)
-		c.calls.Done()
-	}, nil
-}
-
 // call runs one driver call of the connection.
 func (c *Conn) call(ctx context.Context, op, domain string, f func(ctx context.Context) error) error {
-	ctx, leave, err := c.enter(ctx)
+	call, err := c.begin(ctx)
 	if err != nil {
 		return wrap(op, c.typ, domain, err)
 	}
-	defer leave() // also when the driver panics: Close waits for it
-	return wrap(op, c.typ, domain, c.causeOf(ctx, f(ctx)))
+	defer call.end() // also when the driver panics: Close waits for it
+	return wrap(op, c.typ, domain, c.causeOf(call, f(call)))
 }
 
 // checkContext refuses the contexts with which no call is begun.

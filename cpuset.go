@@ -100,9 +100,9 @@ func parseCPUs(part string) (first, last int, remove bool, err error) {
 	case errA != nil || errB != nil || !digits || last > MaxCPU:
 		err = fmt.Errorf("%.20q is not a CPU or a range of CPUs from 0 to %d", part, MaxCPU)
 	case last < first:
-		err = fmt.Errorf("%q is a range that ends before it begins", part)
+		err = fmt.Errorf("%.20q is a range that ends before it begins", part)
 	case remove && isRange:
-		err = fmt.Errorf("%q takes a range out; only single CPUs can be", part)
+		err = fmt.Errorf("%.20q takes a range out; only single CPUs can be", part)
 	}
 	return first, last, remove, err
 }

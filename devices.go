@@ -87,6 +87,9 @@ func (d *Domain) checkDevice(op deviceOp, dev Device) error {
 		bareDevice(dev)
 		return p.err()
 	}
+	if disk, ok := dev.(*Disk); ok {
+		p.file(fmt.Sprintf("disk %q", disk.Target), disk.Source)
+	}
 	p.device(dev)
 	return p.err()
 }

@@ -14,9 +14,9 @@ import (
 // references may exist; a domain lives and ends independently of them, so there
 // is nothing to free. It is safe for concurrent use.
 //
-// Operations that change the state run one at a time for a domain of a
-// connection; a further one waits for its turn as long as its context allows.
-// Destroy, State and Wait do not wait: Destroy aborts a Start that hangs.
+// Operations that change it run one at a time for a domain of a connection; a
+// further one waits for its turn as long as its context allows. Destroy, and
+// what only asks, do not wait: Destroy aborts a Start that hangs.
 type Domain struct {
 	conn *Conn
 	inst Instance

@@ -192,33 +192,56 @@ func TestDriverMissingMethod(t *testing.T) {
 	})
 }
 
-func TestDriverConfigFeatures(t *testing.T) {
+// configFeatures gives for a feature a Config that needs it.
+func configFeatures() map[polyvisor.Feature]func(t *testing.T) *polyvisor.Config {
+	fixed := func(c polyvisor.Config) func(*testing.T) *polyvisor.Config {
+		return func(*testing.T) *polyvisor.Config { return c.Clone() }
+	}
 	open := func(t *testing.T) *os.File {
 		f, err := os.Create(filepath.Join(t.TempDir(), "kernel"))
 		require.NoError(t, err)
 		return f
 	}
-	for feature, config := range map[polyvisor.Feature]func(t *testing.T) *polyvisor.Config{
-		polyvisor.FeatureBuiltinGuest: func(*testing.T) *polyvisor.Config { return &polyvisor.Config{} },
-		polyvisor.FeatureLinuxBoot: func(*testing.T) *polyvisor.Config {
-			return &polyvisor.Config{Boot: polyvisor.Boot{Kernel: polyvisor.Path("/boot/vmlinuz")}}
-		},
+	file := polyvisor.Path("/file")
+	return map[polyvisor.Feature]func(t *testing.T) *polyvisor.Config{
+		polyvisor.FeatureBuiltinGuest: fixed(polyvisor.Config{}),
+		polyvisor.FeatureLinuxBoot:    fixed(polyvisor.Config{Boot: polyvisor.Boot{Kernel: file}}),
+		polyvisor.FeatureFirmware:     fixed(polyvisor.Config{Boot: polyvisor.Boot{Firmware: file}}),
 		polyvisor.FeatureOpenFiles: func(t *testing.T) *polyvisor.Config {
 			return &polyvisor.Config{Boot: polyvisor.Boot{Kernel: polyvisor.OpenFile(open(t))}}
 		},
-		polyvisor.FeatureConsoleLog: func(*testing.T) *polyvisor.Config {
-			return &polyvisor.Config{Console: polyvisor.ConsoleConfig{Log: "/tmp/log"}}
-		},
-		polyvisor.FeatureLifecyclePolicy: func(*testing.T) *polyvisor.Config {
-			return &polyvisor.Config{OnCrash: polyvisor.ActionRestart}
-		},
-	} {
+		polyvisor.FeatureConsoleLog:      fixed(polyvisor.Config{Console: polyvisor.ConsoleConfig{Log: "/log"}}),
+		polyvisor.FeatureConsoleFiles:    fixed(polyvisor.Config{Console: polyvisor.ConsoleConfig{In: file}}),
+		polyvisor.FeatureHypervisorLog:   fixed(polyvisor.Config{Log: file}),
+		polyvisor.FeatureInstanceID:      fixed(polyvisor.Config{InstanceID: polyvisor.InstanceID{1}}),
+		polyvisor.FeatureLabels:          fixed(polyvisor.Config{Labels: map[string]string{"a": ""}}),
+		polyvisor.FeatureAutostart:       fixed(polyvisor.Config{Autostart: true}),
+		polyvisor.FeatureMaxMemory:       fixed(polyvisor.Config{MaxMemory: polyvisor.GiB}),
+		polyvisor.FeatureMemoryBacking:   fixed(polyvisor.Config{MemoryBacking: []polyvisor.MemoryBacking{{File: file, End: 0x1000}}}),
+		polyvisor.FeatureBalloon:         fixed(polyvisor.Config{Balloon: true}),
+		polyvisor.FeatureMaxVCPUs:        fixed(polyvisor.Config{MaxVCPUs: 2}),
+		polyvisor.FeatureTopology:        fixed(polyvisor.Config{Topology: polyvisor.Topology{Sockets: 1, Cores: 1, Threads: 1}}),
+		polyvisor.FeatureVCPUPin:         fixed(polyvisor.Config{VCPU: []polyvisor.VCPUConfig{{Affinity: polyvisor.CPUs(1)}}}),
+		polyvisor.FeatureVCPUConfig:      fixed(polyvisor.Config{VCPU: []polyvisor.VCPUConfig{{Weight: 1}}}),
+		polyvisor.FeatureDisks:           fixed(polyvisor.Config{Disks: []polyvisor.Disk{{Source: file}}}),
+		polyvisor.FeatureNICs:            fixed(polyvisor.Config{NICs: []polyvisor.NIC{{}}}),
+		polyvisor.FeatureShares:          fixed(polyvisor.Config{Shares: []polyvisor.Share{{Tag: "t", Source: "/"}}}),
+		polyvisor.FeatureRNG:             fixed(polyvisor.Config{RNG: &polyvisor.RNG{}}),
+		polyvisor.FeatureVsock:           fixed(polyvisor.Config{Vsock: &polyvisor.VsockConfig{}}),
+		polyvisor.FeatureProtected:       fixed(polyvisor.Config{Protected: true}),
+		polyvisor.FeatureHypervisorAuth:  fixed(polyvisor.Config{HypervisorAuth: true}),
+		polyvisor.FeatureLifecyclePolicy: fixed(polyvisor.Config{OnCrash: polyvisor.ActionRestart}),
+		polyvisor.FeaturePreserve:        fixed(polyvisor.Config{OnReboot: polyvisor.ActionPreserve}),
+		polyvisor.FeatureRenameRestart:   fixed(polyvisor.Config{OnPoweroff: polyvisor.ActionRenameRestart}),
+	}
+}
+
+func TestDriverConfigFeatures(t *testing.T) {
+	for feature, config := range configFeatures() {
 		t.Run(string(feature), func(t *testing.T) {
 			c := config(t)
 			c.Name = "dom"
-			conn, r := connect(t, func(r *recorder) {
-				r.caps.Features = slices.DeleteFunc(polyvisor.Features(), func(f polyvisor.Feature) bool { return f == feature })
-			})
+			conn, r := connect(t, without(feature))
 			r.log()
 			_, err := conn.Create(t.Context(), c)
 			var unsupported *polyvisor.UnsupportedError
@@ -232,6 +255,15 @@ func TestDriverConfigFeatures(t *testing.T) {
 			_, err = conn.Create(t.Context(), c)
 			require.NoError(t, err, "the feature is all that was missing")
 		})
+	}
+}
+
+// A feature that nothing needs would be a promise without content.
+func TestEveryFeatureIsNeeded(t *testing.T) {
+	configs := configFeatures()
+	for _, f := range polyvisor.Features() {
+		byMethod := slices.ContainsFunc(methods(), func(m method) bool { return m.need == f })
+		assert.True(t, byMethod || configs[f] != nil, f)
 	}
 }
 
@@ -271,6 +303,8 @@ func TestDriverConfigFits(t *testing.T) {
 	}{
 		{polyvisor.Config{}, []string{"name: empty"}},
 		{polyvisor.Config{Name: "a", VCPUs: 5}, []string{"vcpus: 5, the host allows at most 4"}},
+		{polyvisor.Config{Name: "a", MaxVCPUs: 5}, []string{"max_vcpus: 5, the host allows at most 4"}},
+		{polyvisor.Config{Name: "a", MaxMemory: 2 * polyvisor.GiB}, []string{"memory: 2GiB, the host allows at most 1GiB"}},
 		{polyvisor.Config{Name: "a", Memory: 16 * polyvisor.MiB}, []string{"memory: 16MiB, at least 32MiB is needed"}},
 		{polyvisor.Config{Name: "a", Memory: 2 * polyvisor.GiB, VCPUs: 9}, []string{
 			"vcpus: 9, the host allows at most 4", "memory: 2GiB, the host allows at most 1GiB"}},

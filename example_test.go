@@ -35,6 +35,12 @@ func open() *polyvisor.Conn {
 	return conn
 }
 
+// openRecorder is open for examples in which the driver does something.
+func openRecorder() (*polyvisor.Conn, *recorder) {
+	r := newRecorder(nil)
+	return polyvisor.NewConn(r, nil), r
+}
+
 func Example() {
 	ctx := context.Background()
 	conn, err := polyvisor.Open(ctx, "example:///session") // kvm:///session with drivers/kvm
@@ -239,6 +245,254 @@ func ExampleDomain_Remove() {
 	doms, err := conn.Domains(ctx, polyvisor.DomainFilter{})
 	fmt.Println(len(doms), err)
 	// Output: 0 <nil>
+}
+
+// defined gives a domain that is not running, for the examples below.
+func defined(conn *polyvisor.Conn, c *polyvisor.Config) *polyvisor.Domain {
+	dom, err := conn.Define(context.Background(), c)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return dom
+}
+
+func ExampleConn_Subscribe() {
+	ctx := context.Background()
+	conn, rec := openRecorder()
+	defer conn.Close()
+	dom := defined(conn, &polyvisor.Config{Name: "web"})
+
+	// Subscribe first, then act: nothing is missed.
+	events, err := conn.Subscribe(ctx, polyvisor.SubscribeOptions{Domain: dom})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := dom.Start(ctx); err != nil {
+		log.Fatal(err)
+	}
+	rec.emit( // what a driver does by itself
+		polyvisor.Event{Type: polyvisor.EventStarted, Name: "web", UUID: dom.UUID(), State: polyvisor.Running},
+		polyvisor.Event{Type: polyvisor.EventStopped, Name: "web", UUID: dom.UUID(), State: polyvisor.Crashed, Stop: &polyvisor.Stop{Reason: polyvisor.StopCrash}})
+	if err := events.Close(); err != nil { // for this example: All would wait for more
+		log.Fatal(err)
+	}
+	for e := range events.All(ctx) {
+		fmt.Println(e.Seq, e.Type, e.Name, e.State)
+		if e.Stop != nil {
+			fmt.Println("because of", e.Stop)
+		}
+	}
+	// Output:
+	// 1 started web running
+	// 2 stopped web crashed
+	// because of crash
+}
+
+func ExampleDomain_AttachDevice() {
+	ctx := context.Background()
+	conn := open()
+	defer conn.Close()
+	dom := defined(conn, &polyvisor.Config{Name: "web"})
+
+	err := dom.AttachDevice(ctx, &polyvisor.Disk{Source: polyvisor.Path("/img/data.qcow2"), Format: polyvisor.FormatQCOW2})
+	if err != nil {
+		log.Fatal(err)
+	}
+	c, err := dom.Config(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(c.Disks[0].Target, c.Disks[0].Source)
+	// The name is all that is needed to find it again.
+	fmt.Println(dom.DetachDevice(ctx, &polyvisor.Disk{Target: "vda"}))
+	// Output:
+	// vda /img/data.qcow2
+	// <nil>
+}
+
+func ExampleDomain_SetMemory() {
+	ctx := context.Background()
+	conn := open()
+	defer conn.Close()
+	dom := defined(conn, &polyvisor.Config{Name: "web", Memory: polyvisor.GiB, MaxMemory: 2 * polyvisor.GiB})
+
+	fmt.Println(dom.SetMemory(ctx, 3*polyvisor.GiB))
+	if err := dom.SetMemory(ctx, 2*polyvisor.GiB); err != nil {
+		log.Fatal(err)
+	}
+	info, err := dom.Info(ctx)
+	fmt.Println(info.Memory, err)
+	// Output:
+	// example: set memory "web": invalid configuration: memory: 3GiB is more than the maximum, 2GiB; see SetMaxMemory
+	// 2GiB <nil>
+}
+
+func ExampleDomain_PinVCPU() {
+	ctx := context.Background()
+	conn := open()
+	defer conn.Close()
+	dom := defined(conn, &polyvisor.Config{Name: "web", VCPUs: 2})
+
+	cpus, err := polyvisor.ParseCPUSet("0-3,^2")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := dom.PinVCPU(ctx, 1, cpus); err != nil {
+		log.Fatal(err)
+	}
+	vcpus, err := dom.VCPUs(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, v := range vcpus {
+		fmt.Printf("vCPU %d is %s, may run on %q\n", v.Number, v.State, v.Affinity)
+	}
+	// Output:
+	// vCPU 0 is offline, may run on ""
+	// vCPU 1 is offline, may run on "0-1,3"
+}
+
+func ExampleDomain_SetState() {
+	ctx := context.Background()
+	conn := open()
+	defer conn.Close()
+	dom := defined(conn, &polyvisor.Config{Name: "web"})
+
+	// By whatever operation leads there: start paused, resume, destroy.
+	for _, want := range []polyvisor.State{polyvisor.Paused, polyvisor.Running, polyvisor.Running, polyvisor.Shutoff} {
+		if err := dom.SetState(ctx, want); err != nil {
+			log.Fatal(err)
+		}
+		have, err := dom.State(ctx)
+		fmt.Println(have, err)
+	}
+	// Output:
+	// paused <nil>
+	// running <nil>
+	// running <nil>
+	// shutoff <nil>
+}
+
+func ExampleDomain_Save() {
+	ctx := context.Background()
+	conn := open()
+	defer conn.Close()
+	dom := defined(conn, &polyvisor.Config{Name: "web"})
+	if err := dom.Start(ctx); err != nil {
+		log.Fatal(err)
+	}
+
+	if err := dom.Save(ctx, "/var/lib/saved/web"); err != nil {
+		log.Fatal(err)
+	}
+	s, err := dom.State(ctx)
+	fmt.Println(s, err)
+	dom, err = conn.Restore(ctx, "/var/lib/saved/web")
+	if err != nil {
+		log.Fatal(err)
+	}
+	s, err = dom.State(ctx)
+	fmt.Println(s, err)
+	// Output:
+	// shutoff <nil>
+	// running <nil>
+}
+
+func ExampleDomain_SetLabels() {
+	ctx := context.Background()
+	conn := open()
+	defer conn.Close()
+	for _, name := range []string{"web", "db"} {
+		dom := defined(conn, &polyvisor.Config{Name: name})
+		if err := dom.SetLabels(ctx, map[string]string{"team": "a", "tier": name}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	doms, err := conn.Domains(ctx, polyvisor.DomainFilter{Labels: map[string]string{"tier": "db"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, dom := range doms {
+		fmt.Println(dom.Name())
+	}
+	// Output: db
+}
+
+func ExampleDomain_Rename() {
+	conn := open()
+	defer conn.Close()
+	dom := defined(conn, &polyvisor.Config{Name: "web"})
+	err := dom.Rename(context.Background(), "web-old")
+	fmt.Println(dom.Name(), err)
+	// Output: web-old <nil>
+}
+
+func ExampleDomain_XML() {
+	ctx := context.Background()
+	conn := open()
+	defer conn.Close()
+	dom, err := conn.DefineXML(ctx, "<domain><name>web</name><uuid>1b4e28ba-2fa1-11d2-883f-0016d3cca427</uuid></domain>")
+	if err != nil {
+		log.Fatal(err)
+	}
+	xml, err := dom.XML(ctx)
+	fmt.Println(xml, err)
+	// Output: <domain><name>web</name><uuid>1b4e28ba-2fa1-11d2-883f-0016d3cca427</uuid></domain> <nil>
+}
+
+func ExampleConn_Stats() {
+	ctx := context.Background()
+	conn := open()
+	defer conn.Close()
+	for _, name := range []string{"web", "db"} {
+		defined(conn, &polyvisor.Config{Name: name})
+	}
+	all, err := conn.Stats(ctx, polyvisor.DomainFilter{Inactive: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, s := range all {
+		fmt.Println(s.Name, s.Info.State)
+	}
+	// Output:
+	// db shutoff
+	// web shutoff
+}
+
+// A guest's first words are not missed if its console is opened before it runs.
+func ExampleStartPaused() {
+	ctx := context.Background()
+	conn := open()
+	defer conn.Close()
+	dom, err := conn.Create(ctx, &polyvisor.Config{Name: "web"}, polyvisor.StartPaused())
+	if err != nil {
+		log.Fatal(err)
+	}
+	con, err := dom.Console(ctx, polyvisor.ConsoleOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer con.Close()
+	fmt.Println(dom.Resume(ctx))
+	// Output: <nil>
+}
+
+func ExampleCPUSet() {
+	cpus := polyvisor.CPUs(0, 1, 2, 9)
+	fmt.Println(cpus, cpus.Len(), cpus.Has(9))
+	fmt.Printf("%x\n", cpus.Map(4)) // libvirt's CPU map
+	// Output:
+	// 0-2,9 4 true
+	// 07020000
+}
+
+func ExampleCode_Errno() {
+	conn := open()
+	defer conn.Close()
+	_, err := conn.Domain(context.Background(), "nobody")
+	code := polyvisor.CodeOf(err)
+	fmt.Println(code.Errno(), code.Libvirt(), code.VM())
+	// Output: no such file or directory libvirt error 42: not found VM error 1: not found
 }
 
 func ExampleCodeOf() {

@@ -35,6 +35,10 @@ func TestMaxCPUs(t *testing.T) {
 	assert.Equal(t, 16, n.MaxCPUs(), "active or not")
 }
 
+func TestVersionNumber(t *testing.T) {
+	assert.Equal(t, uint64(11_010_002), polyvisor.VersionNumber(11, 10, 2))
+}
+
 // Features lists every constant of its type, once.
 func TestFeatures(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "feature.go", nil, 0)

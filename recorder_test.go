@@ -179,6 +179,13 @@ func (d *recDomain) run(r *recorder) {
 	d.state, d.id, d.last, d.ended = polyvisor.Running, r.nextID, nil, make(chan struct{})
 }
 
+// begin runs as the options of the start say.
+func (d *recDomain) begin(r *recorder) {
+	if d.run(r); r.started.Paused {
+		d.state = polyvisor.Paused
+	}
+}
+
 // end ends the run; the caller holds r.mu.
 func (d *recDomain) end(r *recorder, why polyvisor.StopReason) {
 	d.last = &polyvisor.Stop{Reason: why}
@@ -274,7 +281,7 @@ func (r *recorder) add(ctx context.Context, call string, c *polyvisor.Config, tr
 	d := &recDomain{config: c, state: polyvisor.Shutoff, persistent: !transient}
 	r.domains[c.UUID] = d
 	if transient {
-		d.run(r)
+		d.begin(r)
 	}
 	return r.instance(d), nil
 }
@@ -471,9 +478,7 @@ func (i *recInstance) become(s polyvisor.State) func() error {
 func (i *recInstance) Start(ctx context.Context, o polyvisor.StartOptions) error {
 	i.r.startedWith(o)
 	return i.operate(ctx, polyvisor.OpStart, func() error {
-		if i.d.run(i.r); o.Paused {
-			i.d.state = polyvisor.Paused
-		}
+		i.d.begin(i.r)
 		return nil
 	})
 }

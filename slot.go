@@ -2,7 +2,6 @@ package polyvisor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -15,9 +14,10 @@ type slot struct {
 	refs int           // under Conn.mu: holders and waiters
 	sem  chan struct{} // full while held
 
-	// Of a Start under way, under Conn.mu: how to abort it, and when it is over.
-	abort context.CancelCauseFunc
-	ended chan struct{}
+	// Of a Start under way, under Conn.mu: its call, and what tells that it is
+	// over.
+	start *callContext
+	ended chan struct{} // nil while nobody waits for it
 }
 
 // errDestroyed ends a Start that Destroy aborts.
@@ -28,11 +28,16 @@ func (c *Conn) acquire(ctx context.Context, id uuid.UUID) (*slot, error) {
 	c.mu.Lock()
 	s := c.slots[id]
 	if s == nil {
-		s = &slot{id: id, sem: make(chan struct{}, 1)}
+		s = c.newSlotLocked(id)
 		c.slots[id] = s
 	}
 	s.refs++
 	c.mu.Unlock()
+	select {
+	case s.sem <- struct{}{}:
+		return s, nil
+	default: // wait, which costs more
+	}
 	select {
 	case s.sem <- struct{}{}:
 		return s, nil
@@ -52,26 +57,42 @@ func (c *Conn) unref(s *slot) {
 	defer c.mu.Unlock()
 	if s.refs--; s.refs == 0 {
 		delete(c.slots, s.id)
+		if len(c.spare) < maxSpare {
+			c.spare = append(c.spare, s)
+		}
 	}
+}
+
+// maxSpare is how many slots are kept to be used again.
+const maxSpare = 64
+
+func (c *Conn) newSlotLocked(id uuid.UUID) *slot {
+	last := len(c.spare) - 1
+	if last < 0 {
+		return &slot{id: id, sem: make(chan struct{}, 1)}
+	}
+	s := c.spare[last]
+	c.spare = c.spare[:last]
+	s.id = id
+	return s
 }
 
 // abortable runs a Start, in the domain's turn, so that Destroy can end it.
 func (c *Conn) abortable(ctx context.Context, id uuid.UUID, f func(ctx context.Context) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	ended := make(chan struct{})
 	c.mu.Lock()
 	s := c.slots[id]
-	s.abort, s.ended = cancel, ended
+	s.start, _ = ctx.(*callContext)
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
-		s.abort, s.ended = nil, nil
-		c.mu.Unlock()
-		close(ended)
-		cancel(nil)
+		defer c.mu.Unlock()
+		if s.ended != nil {
+			close(s.ended)
+		}
+		s.start, s.ended = nil, nil
 	}()
 	err := f(ctx)
-	if errors.Is(context.Cause(ctx), errDestroyed) && err != nil {
+	if err != nil && ctx.Err() != nil && context.Cause(ctx) == errDestroyed {
 		return errDestroyed
 	}
 	return err
@@ -82,13 +103,16 @@ func (c *Conn) abortable(ctx context.Context, id uuid.UUID, f func(ctx context.C
 func (c *Conn) abortStart(ctx context.Context, id uuid.UUID) (bool, error) {
 	c.mu.Lock()
 	s := c.slots[id]
-	if s == nil || s.abort == nil {
+	if s == nil || s.start == nil {
 		c.mu.Unlock()
 		return false, nil
 	}
-	s.abort(errDestroyed)
-	ended := s.ended
+	if s.ended == nil {
+		s.ended = make(chan struct{})
+	}
+	start, ended := s.start, s.ended
 	c.mu.Unlock()
+	start.abort(errDestroyed)
 	select {
 	case <-ended:
 		return true, nil

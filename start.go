@@ -10,6 +10,9 @@ type StartOption func(*StartOptions)
 func StartPaused() StartOption { return func(o *StartOptions) { o.Paused = true } }
 
 func startOptions(opts []StartOption) StartOptions {
+	if len(opts) == 0 {
+		return StartOptions{}
+	}
 	var o StartOptions
 	for _, f := range opts {
 		f(&o)

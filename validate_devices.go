@@ -80,7 +80,10 @@ func (c *Config) validateResources(p *problems) {
 	if c.MaxMemory != 0 && c.Memory > c.MaxMemory {
 		p.add("memory: %s is more than max_memory, %s", c.Memory, c.MaxMemory)
 	}
-	if c.MaxVCPUs < 0 || c.MaxVCPUs != 0 && c.VCPUs > c.MaxVCPUs {
+	switch {
+	case c.MaxVCPUs < 0 && c.VCPUs >= 0:
+		p.add("max_vcpus: %d is negative", c.MaxVCPUs)
+	case c.MaxVCPUs > 0 && c.VCPUs > c.MaxVCPUs:
 		p.add("vcpus: %d is more than max_vcpus, %d", c.VCPUs, c.MaxVCPUs)
 	}
 	cpus := max(c.VCPUs, c.MaxVCPUs, 1)
@@ -151,6 +154,9 @@ func (p *problems) weight(v VCPUConfig) {
 func (p *problems) labels(labels map[string]string) {
 	if len(labels) > maxLabels {
 		p.add("labels: %d, at most %d are allowed", len(labels), maxLabels)
+		return
+	}
+	if len(labels) == 0 {
 		return
 	}
 	for _, k := range slices.Sorted(maps.Keys(labels)) {

@@ -26,6 +26,10 @@ func duplicate(f *os.File) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if st, err := f.Stat(); err == nil && st.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0 {
+		// So that closing it ends a Read that waits.
+		_ = syscall.SetNonblock(fd, true)
+	}
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 

@@ -253,9 +253,12 @@ func (f *files) readInput(r *run) {
 	}()
 }
 
-// logLocked writes to the domain's own log. A full disk does not stop it.
+// logged reports whether the domain has a log of its own.
+func (r *run) logged() bool { return r.files != nil && r.files.log != nil }
+
+// logLocked writes to it. A full disk does not stop the domain.
 func (r *run) logLocked(format string, args ...any) {
-	if r.files != nil && r.files.log != nil {
+	if r.logged() {
 		fmt.Fprintf(r.files.log, "%s %s: %s\n", time.Now().UTC().Format(time.RFC3339Nano), r.d.name, fmt.Sprintf(format, args...))
 	}
 }

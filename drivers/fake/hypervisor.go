@@ -75,6 +75,10 @@ func (h *Hypervisor) Conn(opts ...polyvisor.Option) *polyvisor.Conn {
 	return polyvisor.NewConn(h.connect(), &polyvisor.URI{Scheme: "fake", Path: "/" + h.name}, opts...)
 }
 
+// Driver opens a connection as the driver's side of it, for those who wrap
+// drivers. polyvisor.NewConn makes a Conn of it, which closes it.
+func (h *Hypervisor) Driver() polyvisor.Driver { return h.connect() }
+
 // Registry gives a registry in which every fake URI leads to this hypervisor,
 // for programs that open their connections by URI; see polyvisor.WithRegistry.
 // The faults and latencies of the URI count.

@@ -190,3 +190,30 @@ func (i *instance) Wait(ctx context.Context) (stop polyvisor.Stop, err error) {
 	})
 	return stop, err
 }
+
+// Every ability there is.
+var (
+	_ polyvisor.Instance       = (*instance)(nil)
+	_ polyvisor.Suspender      = (*instance)(nil)
+	_ polyvisor.Shutdowner     = (*instance)(nil)
+	_ polyvisor.Rebooter       = (*instance)(nil)
+	_ polyvisor.ConsoleOpener  = (*instance)(nil)
+	_ polyvisor.Saver          = (*instance)(nil)
+	_ polyvisor.CoreDumper     = (*instance)(nil)
+	_ polyvisor.MemorySetter   = (*instance)(nil)
+	_ polyvisor.VCPUSetter     = (*instance)(nil)
+	_ polyvisor.VCPULister     = (*instance)(nil)
+	_ polyvisor.VCPUPinner     = (*instance)(nil)
+	_ polyvisor.VCPUConfigurer = (*instance)(nil)
+	_ polyvisor.DeviceAttacher = (*instance)(nil)
+	_ polyvisor.Labeler        = (*instance)(nil)
+	_ polyvisor.Autostarter    = (*instance)(nil)
+	_ polyvisor.Renamer        = (*instance)(nil)
+	_ polyvisor.StatsReader    = (*instance)(nil)
+
+	_ polyvisor.Driver          = (*driver)(nil)
+	_ polyvisor.Restorer        = (*driver)(nil)
+	_ polyvisor.XMLCodec        = (*driver)(nil)
+	_ polyvisor.BulkStatsReader = (*driver)(nil)
+	_ polyvisor.EventSource     = (*driver)(nil)
+)

@@ -82,7 +82,9 @@ func (d *domain) runLocked(config *polyvisor.Config, o polyvisor.StartOptions, f
 		state = r.awakeLocked()
 	}
 	r.setStateLocked(state)
-	r.logLocked("started as number %d", r.id)
+	if r.logged() {
+		r.logLocked("started as number %d", r.id)
+	}
 	d.h.tellLocked(d, polyvisor.Event{Type: polyvisor.EventStarted})
 	if f.needGuest() || config.Boot.CommandLine != "" {
 		r.guestLocked()
@@ -136,7 +138,9 @@ func (d *domain) endLocked(stop polyvisor.Stop) {
 	if preserved {
 		stop.Time = r.ended.Time
 	}
-	r.logLocked("stopped: %s", stop)
+	if r.logged() {
+		r.logLocked("stopped: %s", stop)
+	}
 	r.releaseLocked()
 	if r.guest != nil {
 		r.guest.endLocked()
@@ -152,7 +156,9 @@ func (d *domain) endLocked(stop polyvisor.Stop) {
 	if d.def == nil {
 		d.h.forgetLocked(d)
 	}
-	d.h.tellLocked(d, polyvisor.Event{Type: polyvisor.EventStopped, Stop: &stop})
+	if len(d.h.subs) > 0 {
+		d.h.tellLocked(d, polyvisor.Event{Type: polyvisor.EventStopped, Stop: new(stop)})
+	}
 }
 
 // releaseLocked gives back what a guest that has ended holds of the host.

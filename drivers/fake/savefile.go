@@ -31,6 +31,9 @@ const (
 
 var le = binary.LittleEndian
 
+// crcOf is the checksum of a saved domain.
+func crcOf(b []byte) uint32 { return crc32.ChecksumIEEE(b) }
+
 func encodeSaved(s *savedRun) ([]byte, error) {
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -40,7 +43,7 @@ func encodeSaved(s *savedRun) ([]byte, error) {
 	b = le.AppendUint32(b, saveVersion)
 	b = le.AppendUint32(b, uint32(len(text)))
 	b = append(b, text...)
-	return le.AppendUint32(b, crc32.ChecksumIEEE(b)), nil
+	return le.AppendUint32(b, crcOf(b)), nil
 }
 
 // readSaved reads the file of a saved domain.
@@ -79,7 +82,7 @@ func decodeSaved(b []byte) (*savedRun, error) {
 		return nil, fmt.Errorf("%d bytes, its head says %d: it is cut off or damaged", len(b), saveHead+n+4)
 	}
 	end := len(b) - 4
-	if crc32.ChecksumIEEE(b[:end]) != le.Uint32(b[end:]) {
+	if crcOf(b[:end]) != le.Uint32(b[end:]) {
 		return nil, errors.New("the checksum is wrong: it is damaged")
 	}
 	dec := json.NewDecoder(bytes.NewReader(b[saveHead:end]))

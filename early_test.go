@@ -1,0 +1,161 @@
+//go:build unix
+
+package polyvisor_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/polyvisor/polyvisor"
+)
+
+// earlyDir writes files into a directory whose name would mislead a pattern.
+func earlyDir(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "[early]*")
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	for name, text := range files {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+	}
+	return dir
+}
+
+// openEarly opens an early connection to r, or to d if that wraps it.
+func openEarly(t *testing.T, d polyvisor.Driver, dir string, opts ...polyvisor.Option) (*polyvisor.Conn, error) {
+	t.Helper()
+	var reg polyvisor.Registry
+	reg.Register("rec", polyvisor.Registration{Open: func(context.Context, *polyvisor.URI, polyvisor.OpenOptions) (polyvisor.Driver, error) { return d, nil }})
+	conn, err := polyvisor.Open(t.Context(), "rec:///", append(opts, polyvisor.WithRegistry(&reg), polyvisor.Early(dir))...)
+	if err == nil {
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+	return conn, err
+}
+
+const (
+	webXML = "<domain><name>web</name></domain>"
+	dbXML  = "<domain><name>db</name><uuid>1b4e28ba-2fa1-11d2-883f-0016d3cca427</uuid></domain>"
+)
+
+func TestEarly(t *testing.T) {
+	dir := earlyDir(t, map[string]string{"web.xml": webXML, "db.xml": dbXML, "README": "not XML"})
+	for name, wrap := range map[string]func(*recorder) polyvisor.Driver{
+		"codec": func(r *recorder) polyvisor.Driver { return r }, "raw": func(r *recorder) polyvisor.Driver { return rawDriver{r} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRecorder(t)
+			old, stranger := r.put("web", polyvisor.Shutoff), r.put("stranger", polyvisor.Shutoff)
+			conn, err := openEarly(t, wrap(r), dir)
+			require.NoError(t, err)
+
+			web, err := conn.Domain(t.Context(), "web")
+			require.NoError(t, err)
+			assert.Equal(t, old, web.UUID(), "it keeps the UUID it has")
+			db, err := conn.DomainByUUID(t.Context(), uuid.MustParse("1b4e28ba-2fa1-11d2-883f-0016d3cca427"))
+			require.NoError(t, err)
+			for _, dom := range []*polyvisor.Domain{web, db} {
+				require.NoError(t, dom.Start(t.Context()))
+				require.NoError(t, dom.Suspend(t.Context()))
+			}
+			require.NoError(t, web.Destroy(t.Context()))
+			r.log()
+
+			other, err := conn.DomainByUUID(t.Context(), stranger)
+			require.NoError(t, err)
+			for what, err := range map[string]error{
+				"define": second(conn.Define(t.Context(), &polyvisor.Config{Name: "a"})), "create": second(conn.Create(t.Context(), &polyvisor.Config{Name: "a"})),
+				"define XML": second(conn.DefineXML(t.Context(), webXML)), "create XML": second(conn.CreateXML(t.Context(), webXML)),
+				"restore": second(conn.Restore(t.Context(), "/saved")), "start": other.Start(t.Context()), "set state": other.SetState(t.Context(), polyvisor.Running),
+				"undefine": web.Undefine(t.Context()), "rename": web.Rename(t.Context(), "x"), "remove": db.Remove(t.Context()),
+			} {
+				require.ErrorIs(t, err, polyvisor.ErrPermission, what)
+				assert.Equal(t, polyvisor.CodePermission, polyvisor.CodeOf(err))
+			}
+			for _, call := range r.log() {
+				assert.Contains(t, []string{"lookup", "state"}, call)
+			}
+		})
+	}
+}
+
+func TestEarlyFailures(t *testing.T) {
+	big := "<domain><name>" + strings.Repeat("a", 1<<20) + "</name></domain>"
+	for _, tt := range []struct {
+		name  string
+		files map[string]string
+		edit  func(dir string) string // gives another directory
+		setup func(*recorder)
+		opts  []polyvisor.Option
+		want  error
+		text  string
+		raw   bool // the same with a driver that takes XML as it is
+	}{
+		{name: "no directory", edit: func(dir string) string { return dir + "/none" }, want: polyvisor.ErrNotFound, text: "directory of early domains", raw: true},
+		{name: "empty name", edit: func(string) string { return "" }, want: polyvisor.ErrNotFound, raw: true},
+		{name: "a file", files: map[string]string{"a": ""}, edit: func(dir string) string { return dir + "/a" }, want: polyvisor.ErrInvalidConfig, raw: true},
+		{name: "no XML", files: map[string]string{"a.xml": "{}"}, want: polyvisor.ErrInvalidConfig, text: "a.xml", raw: true},
+		{name: "no name", files: map[string]string{"a.xml": "<domain/>"}, want: polyvisor.ErrInvalidConfig, text: "every domain needs a name"},
+		{name: "too big", files: map[string]string{"a.xml": big}, want: polyvisor.ErrInvalidConfig, text: "more than 1MiB", raw: true},
+		{name: "twice", files: map[string]string{"a.xml": webXML, "b.xml": webXML}, want: polyvisor.ErrExists, text: "b.xml", raw: true},
+		{name: "XML not supported", files: map[string]string{"a.xml": webXML}, setup: without(polyvisor.FeatureXML), want: polyvisor.ErrUnsupported, raw: true},
+		{name: "read-only", files: map[string]string{"a.xml": webXML}, opts: []polyvisor.Option{polyvisor.ReadOnly()}, want: polyvisor.ErrReadOnly, raw: true},
+		{name: "lookup fails", files: map[string]string{"a.xml": webXML}, setup: func(r *recorder) { r.script = failOn("lookup", polyvisor.ErrConnLost) }, want: polyvisor.ErrConnLost, raw: true},
+		{name: "define fails", files: map[string]string{"a.xml": dbXML}, setup: func(r *recorder) { r.script = failOn("define", polyvisor.ErrConnLost) }, want: polyvisor.ErrConnLost, text: "a.xml"},
+		{name: "define XML fails", files: map[string]string{"a.xml": dbXML}, setup: func(r *recorder) { r.script = failOn("define xml", polyvisor.ErrConnLost) }, want: polyvisor.ErrConnLost},
+		{name: "pipe", edit: func(dir string) string {
+			if err := syscall.Mkfifo(filepath.Join(dir, "a.xml"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return dir
+		}, want: polyvisor.ErrInvalidConfig, text: "not a regular file", raw: true},
+		{name: "dangling link", edit: func(dir string) string {
+			if err := os.Symlink("nowhere", filepath.Join(dir, "a.xml")); err != nil {
+				t.Fatal(err)
+			}
+			return dir
+		}, want: polyvisor.ErrNotFound, raw: true},
+		{name: "closing fails too", files: map[string]string{"a.xml": "{}"}, setup: func(r *recorder) { r.closeErr = polyvisor.ErrBusy }, want: polyvisor.ErrInvalidConfig, text: "busy"},
+	} {
+		for _, raw := range []bool{false, true} {
+			if raw && !tt.raw && tt.name != "define XML fails" || !raw && tt.name == "define XML fails" {
+				continue
+			}
+			t.Run(tt.name, func(t *testing.T) {
+				dir := earlyDir(t, tt.files)
+				if tt.edit != nil {
+					dir = tt.edit(dir)
+				}
+				r := newRecorder(t)
+				if tt.setup != nil {
+					tt.setup(r)
+				}
+				var d polyvisor.Driver = r
+				if raw {
+					d = rawDriver{r}
+				}
+				_, err := openEarly(t, d, dir, tt.opts...)
+				require.ErrorIs(t, err, tt.want)
+				require.ErrorContains(t, err, "rec: open: ")
+				require.ErrorContains(t, err, tt.text)
+				assert.Equal(t, 1, r.closes, "the driver is closed")
+			})
+		}
+	}
+}
+
+// NewConn has no way to fail: an early connection made by it can run nothing.
+func TestEarlyNewConn(t *testing.T) {
+	dom, r := inState(t, polyvisor.Shutoff, nil, polyvisor.Early(t.TempDir()))
+	require.ErrorIs(t, dom.Start(t.Context()), polyvisor.ErrPermission)
+	_, err := dom.Conn().Define(t.Context(), &polyvisor.Config{Name: "a"})
+	require.ErrorIs(t, err, polyvisor.ErrPermission)
+	assert.Empty(t, r.log())
+}
