@@ -74,15 +74,6 @@ func TestConformanceFailure(t *testing.T) {
 	require.Contains(t, err, "1 of 1 cases failed")
 }
 
-// A hypervisor without the features skips, which is no failure.
-func TestConformanceSkips(t *testing.T) {
-	h, uri := host(t)
-	h.noConsole = true
-	r := parseReport(t, must(t, "conformance", uri, "--run", "^console/", "--json"))
-	require.Equal(t, []int{0, 0, len(r.Cases)}, []int{r.Passed, r.Failed, r.Skipped})
-	require.Contains(t, r.Cases[0].Reason, "feature console is not declared")
-}
-
 func TestConformanceUsage(t *testing.T) {
 	uri := fakeURI(t, "")
 	file := filepath.Join(t.TempDir(), "guest.json")
