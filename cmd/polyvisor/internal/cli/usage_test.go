@@ -318,3 +318,12 @@ func TestAdvice(t *testing.T) {
 		require.True(t, strings.HasSuffix(err, tc.want), err)
 	}
 }
+
+func TestWarnings(t *testing.T) {
+	var b bytes.Buffer
+	log := cli.Logger(&b)
+	log.Info("not this")
+	log.With("driver", "kvm").WithGroup("domain").With("name", "web").Warn("slow", "seconds", 3)
+	log.Error("broken")
+	require.Equal(t, "polyvisor: warning: slow, driver: kvm, domain.name: web, domain.seconds: 3\npolyvisor: warning: broken\n", b.String())
+}
