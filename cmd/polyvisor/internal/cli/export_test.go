@@ -23,6 +23,13 @@ func Root() *cobra.Command { return (&app{stderr: &lockedWriter{}}).root() }
 // Logger is that of a command line without --verbose.
 func Logger(w io.Writer) *slog.Logger { return (&app{stderr: &lockedWriter{w: w}}).logger() }
 
+// SetHostRoot makes another directory hold the files of the host.
+func SetHostRoot(dir string) (back func()) {
+	before := hostRoot
+	hostRoot = dir
+	return func() { hostRoot = before }
+}
+
 type panickingConsole struct{ io.ReadWriteCloser }
 
 func (panickingConsole) Read([]byte) (int, error) { panic("a fault in the console") }
