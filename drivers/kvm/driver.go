@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -239,8 +238,16 @@ func (d *driver) List(context.Context) ([]polyvisor.Instance, error) {
 	return list, nil
 }
 
+// warnDamaged logs each of the errors that are joined in err.
 func (d *driver) warnDamaged(err error) {
-	if err != nil {
-		d.log.Warn("left out of the list", "error", strings.ReplaceAll(err.Error(), "\n", "; "))
+	if err == nil {
+		return
+	}
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	for _, e := range all {
+		d.log.Warn("left out of the list", "error", e)
 	}
 }

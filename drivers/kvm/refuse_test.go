@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -463,9 +464,15 @@ func TestDamagedDefinition(t *testing.T) {
 	file := p.dir + "/state/domains/" + bad.UUID().String() + "/domain.json"
 	require.NoError(t, os.WriteFile(file, []byte("{"), 0o600))
 	requireNames(t, c, polyvisor.DomainFilter{}, "good")
+	other := p.dir + "/state/domains/" + uuid.NewString() + "/domain.json"
+	require.NoError(t, os.Mkdir(filepath.Dir(other), 0o700))
+	require.NoError(t, os.WriteFile(other, []byte("}"), 0o600))
+	var log bytes.Buffer
+	logged := p.open(t, polyvisor.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	requireNames(t, logged, polyvisor.DomainFilter{}, "good")
+	require.Equal(t, 2, strings.Count(log.String(), "left out of the list"), "a line for each: %s", &log)
 	_, err := c.Domain(ctx, "bad")
-	require.ErrorIs(t, err, polyvisor.ErrNotFound)
-	require.ErrorContains(t, err, file)
+	requireCode(t, err, polyvisor.ErrNotFound, "no such domain that can be read: ", file, other, "restore it")
 	_, err = c.DomainByUUID(ctx, bad.UUID())
 	requireCode(t, err, polyvisor.ErrInvalidConfig, file, "restore it")
 	requireCode(t, bad.Start(ctx), polyvisor.ErrInvalidConfig, file)
@@ -474,4 +481,5 @@ func TestDamagedDefinition(t *testing.T) {
 	_, err = c.DomainByUUID(ctx, uuid.New())
 	requireCode(t, err, polyvisor.ErrNotFound)
 	require.NoError(t, os.RemoveAll(filepath.Dir(file)))
+	require.NoError(t, os.RemoveAll(filepath.Dir(other)))
 }

@@ -18,17 +18,14 @@ func main() {
 	ctx := context.Background()
 	conn := must(polyvisor.Open(ctx, "kvm:///session"))
 	defer conn.Close()
-	config := &polyvisor.Config{Name: "boot-example", Memory: 256 * polyvisor.MiB, VCPUs: 2, OnReboot: polyvisor.ActionDestroy}
+	// Without OnReboot a guest that panics starts again, for ever.
+	config := &polyvisor.Config{Name: "hello", Memory: 256 * polyvisor.MiB, VCPUs: 2, OnReboot: polyvisor.ActionDestroy}
 	config.Boot.CommandLine = "auto=mem;cpus;poweroff" // commands for the built-in guest
-	if len(os.Args) > 1 {
-		config.Boot = polyvisor.Boot{Kernel: polyvisor.Path(os.Args[1]), CommandLine: "console=ttyS0 panic=-1"}
-	}
-	if len(os.Args) > 2 {
-		config.Boot.Initrd = polyvisor.Path(os.Args[2])
+	if files := append(os.Args[1:], "", ""); files[0] != "" {
+		config.Boot = polyvisor.Boot{Kernel: polyvisor.Path(files[0]), Initrd: polyvisor.Path(files[1]), CommandLine: "console=ttyS0 panic=-1"}
 	}
 	dom := must(conn.Create(ctx, config))
-	console := must(dom.Console(ctx, polyvisor.ConsoleOptions{}))
-	must(io.Copy(os.Stdout, console))
+	must(io.Copy(os.Stdout, must(dom.Console(ctx, polyvisor.ConsoleOptions{}))))
 	fmt.Println("\nstopped:", must(dom.Wait(ctx)))
 }
 

@@ -59,9 +59,6 @@ func lookAround() environment {
 	return e
 }
 
-// software says that guests in kernel mode are run by an emulator: a stock kernel does not boot there.
-func (e environment) software() bool { return !e.VMX && !e.SVM }
-
 func (e environment) print(w io.Writer) {
 	yes := map[bool]string{true: "yes", false: "no"}
 	fmt.Fprintf(w, "kernel %s, %s, %d CPUs, %d MiB, vmx %s, svm %s, KVM modules: %s\n", e.Kernel, e.CPU, e.CPUs, e.MemoryMiB, yes[e.VMX], yes[e.SVM], e.KVM)

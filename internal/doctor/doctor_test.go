@@ -227,3 +227,22 @@ func TestThisHost(t *testing.T) {
 		require.Equal(t, c.Status == OK, c.Fix == "", c)
 	}
 }
+
+func TestSoftware(t *testing.T) {
+	for _, tc := range []struct {
+		modules []string
+		want    string
+	}{
+		{nil, ""},
+		{[]string{"kvm"}, ""},
+		{[]string{"kvm_pvm"}, "PVM"},
+		{[]string{"kvm_amd"}, ""},
+		{[]string{"kvm_pvm", "kvm_intel"}, ""},
+	} {
+		files := make(map[string]string)
+		for _, m := range tc.modules {
+			files["sys/module/"+m+"/x"] = ""
+		}
+		require.Equal(t, tc.want, fakeHost(t, files).Software(), tc.modules)
+	}
+}

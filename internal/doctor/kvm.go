@@ -75,6 +75,23 @@ func (h Host) kind() Check {
 	return missing(name, "no CPU virtualization and no software KVM"+where, h.kvmFix())
 }
 
+// Software names the back end of KVM, such as PVM, if it virtualizes in software,
+// on which a distribution's kernel is unlikely to boot; else it is empty.
+func (h Host) Software() string {
+	if h.Root == "" {
+		h.Root = "/"
+	}
+	for _, m := range modules {
+		if h.exists("/sys/module/" + m.module) {
+			if m.flag == "" {
+				return m.kind
+			}
+			return ""
+		}
+	}
+	return ""
+}
+
 // nested tells whether guests can run virtual machines.
 func (h Host) nested() Check {
 	const name = "nested"

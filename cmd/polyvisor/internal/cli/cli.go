@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"log/slog"
 	"strings"
 	"sync"
 
@@ -42,6 +41,7 @@ type app struct {
 	uri      string
 	readOnly bool
 	verbose  bool
+	quiet    bool // no warnings either: a shell asks, nobody reads
 
 	// ran tells that a command's own code was reached: an error before that
 	// is one of usage.
@@ -142,14 +142,6 @@ NAME is a domain's name, its UUID or, while it is active, its ID.`,
 	explainCompletion(root)
 	refuseUnknown(root)
 	return root
-}
-
-// logger writes to standard error with --verbose and nowhere without.
-func (a *app) logger() *slog.Logger {
-	if !a.verbose {
-		return slog.New(slog.DiscardHandler)
-	}
-	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // action makes a command's RunE of f and marks that it was reached.

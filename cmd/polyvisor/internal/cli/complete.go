@@ -27,7 +27,7 @@ func (a *app) completeDomains(op polyvisor.Op) cobra.CompletionFunc {
 		}
 		ctx, cancel := context.WithTimeout(ctx, completeTime)
 		defer cancel()
-		a.verbose = false
+		a.quiet = true
 		var names []cobra.Completion
 		_ = a.withConn(ctx, func(conn *polyvisor.Conn) error {
 			answers, err := askAll(ctx, conn, polyvisor.DomainFilter{}, completeTime/2)

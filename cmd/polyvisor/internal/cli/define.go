@@ -19,8 +19,8 @@ as "polyvisor config" prints it, or libvirt domain XML, as "polyvisor dumpxml"
 prints it; "-" is standard input. Only the name is required: a domain that says
 no more runs the built-in guest. In JSON a field that is not known or is given
 twice is an error, and relative paths count from the directory of the file, or
-from the working directory for standard input. XML is passed on as it is, and names files by
-absolute paths.
+from the working directory for standard input. XML is passed on as it is, and
+names files by absolute paths.
 
 If a domain with the same name and UUID exists its definition is replaced,
 which it notices at its next start.`,

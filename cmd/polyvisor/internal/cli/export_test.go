@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"io"
+	"log/slog"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,16 @@ const SameSignal = sameSignal
 
 // Root is the tree of commands.
 func Root() *cobra.Command { return (&app{stderr: &lockedWriter{}}).root() }
+
+// Logger is that of a command line without --verbose.
+func Logger(w io.Writer) *slog.Logger { return (&app{stderr: &lockedWriter{w: w}}).logger() }
+
+// SetHostRoot makes another directory hold the files of the host.
+func SetHostRoot(dir string) (back func()) {
+	before := hostRoot
+	hostRoot = dir
+	return func() { hostRoot = before }
+}
 
 type panickingConsole struct{ io.ReadWriteCloser }
 

@@ -86,6 +86,27 @@ func TestListHung(t *testing.T) {
 	require.Equal(t, "ant\tshutoff\n:4\n", out)
 }
 
+// What a listing leaves out it says, in a line for each, beside what it prints.
+func TestListWarnings(t *testing.T) {
+	h, uri := host(t)
+	defineAll(t, uri, "ant")
+	want := [2]string{must(t, "-c", uri, "list", "-a"), must(t, "-c", uri, "list", "-a", "-o", "json")}
+	h.damaged = []string{"/x/a.json", "/x/\x1b[31mb.json"}
+	for i, format := range []string{"table", "json"} {
+		code, out, err := invoke(t, "", "-c", uri, "list", "-a", "-o", format)
+		require.Zero(t, code)
+		require.Equal(t, want[i], out)
+		require.Equal(t, "polyvisor: warning: left out of the list, file: /x/a.json, error: damaged; restore it\n"+
+			"polyvisor: warning: left out of the list, file: /x/ [31mb.json, error: damaged; restore it\n", err)
+	}
+	_, out, err := invoke(t, "", "-v", "-c", uri, "list", "-a")
+	require.Equal(t, want[0], out)
+	require.Contains(t, err, "level=WARN msg=\"left out of the list\"")
+	_, out, err = invoke(t, "", "__complete", "-c", uri, "start", "")
+	require.Equal(t, "ant\tshutoff\n:4\n", out)
+	require.NotContains(t, err, "damaged")
+}
+
 func TestInfo(t *testing.T) {
 	_, uri := host(t)
 	defineAll(t, uri, "web")

@@ -3,8 +3,10 @@ package cli_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +22,10 @@ import (
 // a banner, echoes lines, and obeys the lines poweroff, reboot, crash and
 // "flood N". A URI memtest:///HOST names a host; the connections to it share
 // their domains.
-type memDriver struct{ h *memHost }
+type memDriver struct {
+	h   *memHost
+	log *slog.Logger
+}
 
 type memHost struct {
 	mu      sync.Mutex
@@ -29,6 +34,7 @@ type memHost struct {
 	// slow delays List, failStart makes Start fail; for tests of those cases.
 	slow      time.Duration
 	failStart error
+	damaged   []string // what List warns of
 	noConsole bool
 	noSuspend bool
 
@@ -49,12 +55,12 @@ func hostOf(name string) *memHost {
 }
 
 func init() {
-	polyvisor.Register("memtest", polyvisor.Registration{Open: func(_ context.Context, u *polyvisor.URI, _ polyvisor.OpenOptions) (polyvisor.Driver, error) {
+	polyvisor.Register("memtest", polyvisor.Registration{Open: func(_ context.Context, u *polyvisor.URI, o polyvisor.OpenOptions) (polyvisor.Driver, error) {
 		name := strings.TrimPrefix(u.Path, "/")
 		if name == "" {
 			return nil, fmt.Errorf("%w: no host in the path", polyvisor.ErrNotFound)
 		}
-		return &memDriver{hostOf(name)}, nil
+		return &memDriver{hostOf(name), o.Logger}, nil
 	}})
 }
 
@@ -130,6 +136,9 @@ func (d *memDriver) List(ctx context.Context) ([]polyvisor.Instance, error) {
 	}
 	d.h.mu.Lock()
 	defer d.h.mu.Unlock()
+	for _, file := range d.h.damaged {
+		d.log.Warn("left out of the list", "file", file, "error", errors.Join(errors.New("damaged"), errors.New("restore it")))
+	}
 	var all []polyvisor.Instance
 	for _, dom := range d.h.domains {
 		all = append(all, dom)

@@ -83,10 +83,11 @@ func (a *app) runConfig(f *runFlags, file string, given func(flag string) bool) 
 	fromFlags := &polyvisor.Config{}
 	fromFlags.Boot.Kernel.Path, fromFlags.Boot.Initrd.Path, fromFlags.Console.Log = f.kernel, f.initrd, f.consoleLog
 	if f.kernel == autoKernel {
-		kernel, err := doctor.NewestKernel("/")
+		kernel, err := doctor.NewestKernel(hostRoot)
 		if err != nil {
 			return nil, advise(err, "or name a kernel with --kernel PATH")
 		}
+		a.warnSoftware(kernel)
 		fromFlags.Boot.Kernel.Path = kernel
 	}
 	if err := absolute(fromFlags, "."); err != nil {
@@ -126,6 +127,21 @@ func (a *app) runConfig(f *runFlags, file string, given func(flag string) bool) 
 		config.Name, f.named = madeUpName(), true
 	}
 	return config, checkUsage(config)
+}
+
+// hostRoot is the directory that holds boot and sys of this host.
+var hostRoot = "/"
+
+// warnSoftware says that a kernel of a distribution hardly boots where KVM does
+// without the CPU's help. It may nevertheless, so the run goes on.
+func (a *app) warnSoftware(kernel string) {
+	u, err := polyvisor.ParseURI(a.connectURI())
+	if err != nil || u.Scheme != "kvm" || u.Remote() {
+		return // refused later, or not this host's KVM
+	}
+	if kind := (doctor.Host{Root: hostRoot}).Software(); kind != "" {
+		a.note("warning: KVM is of the kind %s here, which virtualizes in software: %s is unlikely to boot; \"polyvisor doctor\" tells more", kind, kernel)
+	}
 }
 
 // checkUsage reports what is wrong with a configuration before anything is

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -316,5 +317,53 @@ func TestAdvice(t *testing.T) {
 		code, _, err := invoke(t, "", "-c", uri, "run", "--rm", "--name", "web")
 		require.Equal(t, 1, code)
 		require.True(t, strings.HasSuffix(err, tc.want), err)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	var b bytes.Buffer
+	log := cli.Logger(&b)
+	log.Info("not this")
+	log.With("driver", "kvm").WithGroup("domain").With("name", "web").Warn("slow", "seconds", 3)
+	log.Error("broken")
+	require.Equal(t, "polyvisor: warning: slow, driver: kvm, domain.name: web, domain.seconds: 3\npolyvisor: warning: broken\n", b.String())
+}
+
+// A stock kernel hardly boots on a KVM in software, which the user is told before
+// the run goes on as before: to its failure here, where no kvm driver is linked.
+func TestAutoKernelOnSoftwareKVM(t *testing.T) {
+	_, uri := host(t)
+	for _, tc := range []struct {
+		title, module, uri, kernel string
+		warned                     bool
+	}{
+		{"software", "kvm_pvm", "kvm:///session", "auto", true},
+		{"the CPU's", "kvm_amd", "kvm:///session", "auto", false},
+		{"a kernel of the user's", "kvm_pvm", "kvm:///session", "/boot/vmlinuz-6", false},
+		{"another driver", "kvm_pvm", uri, "auto", false},
+		{"another host", "kvm_pvm", "kvm+ssh://far/session", "auto", false},
+	} {
+		t.Run(tc.title, func(t *testing.T) {
+			root := t.TempDir()
+			require.NoError(t, os.MkdirAll(filepath.Join(root, "sys/module", tc.module), 0o700))
+			require.NoError(t, os.Mkdir(filepath.Join(root, "boot"), 0o700))
+			kernel := filepath.Join(root, "boot/vmlinuz-6")
+			require.NoError(t, os.WriteFile(kernel, nil, 0o600))
+			t.Cleanup(cli.SetHostRoot(root))
+			code, _, err := invoke(t, "", "-c", tc.uri, "run", "--detach", "--rm", "--kernel", tc.kernel)
+			want := ""
+			if tc.warned {
+				want = "polyvisor: warning: KVM is of the kind PVM here, which virtualizes in software: " + kernel +
+					" is unlikely to boot; \"polyvisor doctor\" tells more\n"
+			}
+			if tc.uri != uri {
+				require.Equal(t, 1, code)
+				require.Contains(t, err, "no driver")
+				require.Equal(t, want, err[:strings.LastIndex(strings.TrimSuffix(err, "\n"), "\n")+1])
+				return
+			}
+			require.Zero(t, code, err)
+			require.Empty(t, err)
+		})
 	}
 }

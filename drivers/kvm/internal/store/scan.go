@@ -78,8 +78,17 @@ func (s *Store) DefinitionByName(name string) (Definition, error) {
 	if ok {
 		return defs[i], nil
 	}
-	return Definition{}, errors.Join(fmt.Errorf("domain %q: %w", name, ErrNotFound), err)
+	if err != nil {
+		return Definition{}, fmt.Errorf("domain %q: %w that can be read: %w", name, ErrNotFound, oneLine{err})
+	}
+	return Definition{}, fmt.Errorf("domain %q: %w", name, ErrNotFound)
 }
+
+// oneLine is an error whose text has joined errors on one line.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "; ") }
+func (e oneLine) Unwrap() error { return e.error }
 
 // readCached reads the definition in the directory named n, or says false if it
 // is gone. s.mu is held.

@@ -52,7 +52,6 @@ type fakeMachine struct {
 	exit    *Exit
 	ended   chan struct{}
 	taken   uint64
-	guest   sync.WaitGroup
 }
 
 func fakeFactory(ctx context.Context, raw json.RawMessage, env Env) (Machine, error) {
