@@ -71,6 +71,7 @@ func bootLinux(t *testing.T, spec Spec) (m *Machine, c *console, cpus int, kib u
 		defer mu.Unlock()
 		seen[fmt.Sprintf("%s %#x", space, addr)]++
 	}
+	traceKVM(t)
 	begin := time.Now()
 	require.NoError(t, m.Start())
 	for report.FindString(c.String()) == "" && m.Info().State != StateStopped && time.Since(begin) < 4*time.Minute {
@@ -123,6 +124,20 @@ func evidence(m *Machine) string {
 		}
 	}
 	return b.String()
+}
+
+// What is told of a guest that went wrong has the reason and every processor, of a machine that ended and of one that runs.
+func TestEvidence(t *testing.T) {
+	spec := guestSpec("auto=triple")
+	spec.VCPUs = 2
+	m, _ := newMachine(t, spec)
+	assert.Contains(t, evidence(m), "the machine runs")
+	require.NoError(t, m.Start())
+	waitStop(t, m)
+	e := evidence(m)
+	for _, want := range []string{"the machine ended: crash: vCPU 0: triple fault", "vCPU 0: state", "shutdown:1", "vCPU 1: state"} {
+		assert.Contains(t, e, want)
+	}
 }
 
 func TestLinuxSMP(t *testing.T) {
