@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,7 +64,28 @@ var report = regexp.MustCompile(`PVTEST cpus=(\d+) kib=(\d+) uptime=(\S+) releas
 // bootLinux starts a machine and waits for the report of its first process.
 func bootLinux(t *testing.T, spec Spec) (m *Machine, c *console, cpus int, kib uint64) {
 	t.Helper()
-	m, c = newMachine(t, spec)
+	traceKVM(t)
+	for {
+		m, c, r := tryLinux(t, spec)
+		if r != nil {
+			cpus, _ = strconv.Atoi(r[1])
+			kib, _ = strconv.ParseUint(r[2], 10, 64)
+			return m, c, cpus, kib
+		}
+		e := evidence(m)
+		if !stoppedByEmulator(m, c) || emulatorFaults.Add(1) > maxEmulatorFaults {
+			t.Fatalf("the guest gave no report\n%s", e)
+		}
+		require.NoError(t, m.Close())
+		t.Logf("AGAIN: the emulated SVM lost the guest, number %d of at most %d in this run\n%s\nconsole:\n%s",
+			emulatorFaults.Load(), maxEmulatorFaults, e, c)
+	}
+}
+
+// tryLinux gives the guest's report, nil if it stopped or fell silent before it.
+func tryLinux(t *testing.T, spec Spec) (*Machine, *console, []string) {
+	t.Helper()
+	m, c := newMachine(t, spec)
 	seen := map[string]int{}
 	var mu sync.Mutex
 	m.unclaimed = func(space string, addr uint64) {
@@ -71,24 +93,77 @@ func bootLinux(t *testing.T, spec Spec) (m *Machine, c *console, cpus int, kib u
 		defer mu.Unlock()
 		seen[fmt.Sprintf("%s %#x", space, addr)]++
 	}
-	traceKVM(t)
 	begin := time.Now()
 	require.NoError(t, m.Start())
-	for report.FindString(c.String()) == "" && m.Info().State != StateStopped && time.Since(begin) < 4*time.Minute {
+	for !report.MatchString(c.String()) && m.Info().State != StateStopped && time.Since(begin) < 4*time.Minute {
 		time.Sleep(time.Millisecond)
 	}
 	took := time.Since(begin)
 	r := report.FindStringSubmatch(c.String())
-	if r == nil {
-		t.Fatalf("no report of the guest after %v\n%s", took, evidence(m))
-	}
-	cpus, _ = strconv.Atoi(r[1])
-	kib, _ = strconv.ParseUint(r[2], 10, 64)
 	mu.Lock()
 	defer mu.Unlock()
+	said := "no report"
+	if r != nil {
+		said = r[0]
+	}
 	i := m.Info()
-	t.Logf("%d vCPUs, %d MiB: %v to the first process, %s\nexits %v\naccesses %v\nunclaimed %v", spec.VCPUs, spec.Memory>>20, took, r[0], i.Exits, i.Accesses, seen)
-	return m, c, cpus, kib
+	t.Logf("%d vCPUs, %d MiB: %v to the first process, %s\nexits %v\naccesses %v\nunclaimed %v", spec.VCPUs, spec.Memory>>20, took, said, i.Exits, i.Accesses, seen)
+	return m, c, r
+}
+
+// In the nested machine (internal/nestedvm) a guest with several vCPUs now and then ends in early boot by a triple fault
+// that the emulated SVM reports, without a word of its kernel. It is not the engine's alone: with QEMU 7.2 as the VMM in
+// that machine (-accel kvm -smp 8, same kernel) one boot of 15 that came to an end ended so, silently and at about the same
+// time; with this engine one of about 16 in one run and none of 53 in others. What is common to both, QEMU's TCG and the
+// machine's kernel, is to blame as far as is known. Exactly that end, and only there, is tried again, and no more often than
+// this in a run of the tests: an engine that does it itself does it again. Each is logged with the word AGAIN.
+//
+// The same machine also hangs as a whole now and then, once with each of the two VMMs in these runs: its processors spin, and
+// not even the time limits of the programs in it take effect. That is not tried again; nestedtest's own limit ends it.
+const maxEmulatorFaults = 2
+
+var emulatorFaults atomic.Int32
+
+// kernelFault is what a Linux kernel says when it knows that it is lost.
+var kernelFault = regexp.MustCompile(`Kernel panic|Oops|BUG:|general protection|double fault|int3:|WARNING:|Call Trace`)
+
+func stoppedByEmulator(m *Machine, c *console) bool {
+	if m.Info().State != StateStopped {
+		return false
+	}
+	s, err := m.Wait(context.Background())
+	return err == nil && isEmulatorFault(os.Getenv("POLYVISOR_NESTED") != "", m.Spec().VCPUs, s, c.String())
+}
+
+func isEmulatorFault(nested bool, vcpus int, s Stop, said string) bool {
+	return nested && vcpus > 1 && s.Reason == StopCrash &&
+		strings.Contains(s.Detail, "triple fault") && strings.Contains(s.Detail, "registers were reset") &&
+		!kernelFault.MatchString(said) && !report.MatchString(said)
+}
+
+func TestIsEmulatorFault(t *testing.T) {
+	lost := Stop{StopCrash, (&vcpu.Fault{VCPU: 3, Kind: vcpu.FaultShutdown, KnowRegs: true, RegsLost: true}).Error()}
+	known := Stop{StopCrash, (&vcpu.Fault{VCPU: 3, Kind: vcpu.FaultShutdown, KnowRegs: true, RIP: 0x1000}).Error()}
+	const early = "[    1.200000] PCI: Fatal: No config space access function found\n"
+	for name, c := range map[string]struct {
+		nested bool
+		vcpus  int
+		stop   Stop
+		said   string
+		want   bool
+	}{
+		"it":                   {true, 8, lost, early, true},
+		"not nested":           {false, 8, lost, early, false},
+		"one vCPU":             {true, 1, lost, early, false},
+		"registers are known":  {true, 8, known, early, false},
+		"another fault":        {true, 8, Stop{StopCrash, (&vcpu.Fault{Kind: vcpu.FaultInternalError, SubError: 1}).Error()}, early, false},
+		"reset":                {true, 8, Stop{StopReboot, "ACPI reset register"}, early, false},
+		"the kernel panicked":  {true, 8, lost, early + "[    1.3] Kernel panic - not syncing: x\n", false},
+		"the kernel complains": {true, 8, lost, early + "[    1.3] int3: 0000 [#1] PREEMPT SMP\n", false},
+		"after its report":     {true, 8, lost, early + "PVTEST cpus=8 kib=1 uptime=1 release=6\n", false},
+	} {
+		t.Run(name, func(t *testing.T) { assert.Equal(t, c.want, isEmulatorFault(c.nested, c.vcpus, c.stop, c.said)) })
+	}
 }
 
 // evidence tells how a guest went wrong: how the machine ended, if it did, and where each processor is.
