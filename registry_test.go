@@ -245,3 +245,15 @@ func TestNilOptions(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, dom.Start(t.Context(), nil))
 }
+
+func TestDriverOpensNothing(t *testing.T) {
+	var reg polyvisor.Registry
+	reg.Register("rec", polyvisor.Registration{Open: func(context.Context, *polyvisor.URI, polyvisor.OpenOptions) (polyvisor.Driver, error) {
+		return nil, nil
+	}})
+	conn, err := polyvisor.Open(t.Context(), "rec:///", polyvisor.WithRegistry(&reg))
+	require.ErrorIs(t, err, polyvisor.ErrNoResource)
+	require.ErrorContains(t, err, "rec: open: ")
+	require.ErrorContains(t, err, "neither a connection nor an error")
+	assert.Nil(t, conn)
+}
