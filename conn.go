@@ -61,6 +61,9 @@ func Open(ctx context.Context, uri string, opts ...Option) (*Conn, error) {
 		return nil, wrap("open", u.Scheme, "", err)
 	}
 	d, err := reg.Open(ctx, u, o.driver)
+	if err == nil && d == nil {
+		err = fmt.Errorf("%w: the driver gave neither a connection nor an error, which is a defect of the driver", ErrNoResource)
+	}
 	if err != nil {
 		return nil, wrap("open", u.Scheme, "", err)
 	}

@@ -248,3 +248,34 @@ func FuzzParseMAC(f *testing.F) {
 		}
 	})
 }
+
+// A file that is closed is named before any driver meets it.
+func TestClosedFiles(t *testing.T) {
+	closed := func() polyvisor.File {
+		f, err := os.Open(os.DevNull)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+		return polyvisor.File{Open: f}
+	}
+	dom, r := inState(t, polyvisor.Running, nil)
+	for field, call := range map[string]func() error{
+		"console.out": func() error {
+			return (&polyvisor.Config{Name: "a", Console: polyvisor.ConsoleConfig{Out: closed()}}).Validate()
+		},
+		"boot.kernel": func() error {
+			return second(dom.Conn().Create(t.Context(), &polyvisor.Config{Name: "a", Boot: polyvisor.Boot{Kernel: closed()}}))
+		},
+		"disks[0].source": func() error {
+			return second(dom.Conn().Create(t.Context(), &polyvisor.Config{Name: "a", Disks: []polyvisor.Disk{{Source: closed()}}}))
+		},
+		`disk "vdb"`: func() error { return dom.AttachDevice(t.Context(), &polyvisor.Disk{Target: "vdb", Source: closed()}) },
+		`disk "vdc"`: func() error { return dom.UpdateDevice(t.Context(), &polyvisor.Disk{Target: "vdc", Source: closed()}) },
+	} {
+		err := call()
+		require.ErrorIs(t, err, polyvisor.ErrInvalidConfig)
+		require.ErrorIs(t, err, os.ErrClosed)
+		require.ErrorContains(t, err, field+": the open file cannot be used")
+		assert.Equal(t, polyvisor.CodeInvalidConfig, polyvisor.CodeOf(err))
+	}
+	assert.Empty(t, r.log())
+}

@@ -189,7 +189,11 @@ func (d *Domain) Config(ctx context.Context) (*Config, error) {
 func (d *Domain) Start(ctx context.Context, opts ...StartOption) error {
 	o := startOptions(opts)
 	return change(ctx, d, OpStart, o.need(), nil, func(ctx context.Context, i Instance, _ bool) error {
-		if err := d.hasMemory(ctx); err != nil {
+		i, err := d.conn.describedEarly(ctx, d.id, i)
+		if err != nil {
+			return err
+		}
+		if err := d.hasMemory(ctx, i); err != nil {
 			return err
 		}
 		return d.conn.abortable(ctx, d.id, func(ctx context.Context) error { return i.Start(ctx, o) })
@@ -197,11 +201,11 @@ func (d *Domain) Start(ctx context.Context, opts ...StartOption) error {
 }
 
 // hasMemory refuses to start a domain whose memory was taken away.
-func (d *Domain) hasMemory(ctx context.Context) error {
+func (d *Domain) hasMemory(ctx context.Context, inst Instance) error {
 	if !d.conn.caps.Has(FeatureMemory) {
 		return nil
 	}
-	i, err := d.inst.Info(ctx)
+	i, err := inst.Info(ctx)
 	if err == nil && i.Memory == 0 {
 		err = fmt.Errorf("%w: the domain has no memory; give it some with SetMemory", ErrNoResource)
 	}

@@ -1,7 +1,9 @@
 package polyvisor
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -15,36 +17,94 @@ import (
 
 // Early gives a connection for machines that run before a host is fully up
 // (AVirtualizationService_create with early): the domains that the *.xml files
-// of the directory describe are defined when the connection is opened, and on
-// it no other can be defined, created, restored or started, and none undefined
-// or renamed. A file without a UUID gives its domain the one that a domain of
-// its name has already, or a random one. Needs FeatureXML, and a connection
-// that is not read-only. Only Open takes it.
+// of the directory describe are defined when the connection is opened. On it
+// they can be started, stopped and used, and nothing else can be changed: no
+// definition, no running domain's resources, and no other domain; what would
+// is an ErrPermission. Start runs what the file said when the connection was
+// opened: it defines the domain so again if another connection has changed it
+// since. A file without a UUID gives its domain the one that a domain of its
+// name has already, or a random one. Needs FeatureXML, and a connection that is
+// not read-only. Only Open takes it.
 func Early(dir string) Option { return func(o *options) { o.early = &dir } }
 
 // maxEarlyFile is the most that a file of an early domain may hold.
 const maxEarlyFile = 1 << 20
 
-// early holds the domains that an early connection may start; it is nil for
+// early holds the domains that an early connection may run; it is nil for
 // other connections.
-type early map[uuid.UUID]bool
+type early map[uuid.UUID]earlyDomain
 
-var errEarly = fmt.Errorf("%w: an early connection runs the domains that its directory defines, and no others", ErrPermission)
+// earlyDomain is a domain as its file describes it.
+type earlyDomain struct {
+	config *Config // with its defaults; nil if the driver takes XML as it is
+	text   string  // XML with the UUID, for such a driver
+}
 
-// permits checks an operation on a domain.
+var errEarly = fmt.Errorf("%w: an early connection runs the domains of its directory, as they are described there, and changes nothing else; use another connection", ErrPermission)
+
+// permits checks an operation on a domain. What is not listed changes a
+// definition or a run.
 func (e early) permits(op Op, id uuid.UUID) error {
 	if e == nil {
 		return nil
 	}
 	switch op {
-	case OpStart:
-		if !e[id] {
-			return errEarly
+	case OpStart, OpSuspend, OpResume, OpShutdown, OpReboot, OpDestroy, OpConsole, OpSave, OpCoreDump:
+		if _, own := e[id]; own {
+			return nil
 		}
-	case OpUndefine, OpRename:
-		return errEarly
 	}
-	return nil
+	return errEarly
+}
+
+// describedEarly gives the domain that is to be started, as its file describes
+// it: inst, or what defining it again gives. The caller has the domain's turn.
+func (c *Conn) describedEarly(ctx context.Context, id uuid.UUID, inst Instance) (Instance, error) {
+	want, own := c.early[id]
+	if !own {
+		return inst, nil // not an early connection
+	}
+	var err error
+	if want.config == nil {
+		// What such a driver stores is not the text that it was given, so there
+		// is nothing to compare.
+		inst, err = c.defineXML(ctx, want.text)
+	} else {
+		var same bool
+		if same, err = hasConfig(ctx, inst, want.config); err != nil || same {
+			return inst, err
+		}
+		inst, err = c.driver.Define(ctx, want.config.Clone())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("defining the early domain again as its file describes it: %w", err)
+	}
+	return inst, nil
+}
+
+// hasConfig tells whether an inactive domain's definition is the given one. The
+// form in which definitions are stored decides, which knows no difference
+// between an empty list and none.
+func hasConfig(ctx context.Context, inst Instance, want *Config) (bool, error) {
+	have, err := inst.Config(ctx)
+	if err != nil {
+		return false, err
+	}
+	a, err := json.Marshal(have)
+	if err != nil {
+		return false, err
+	}
+	b, err := json.Marshal(want)
+	return bytes.Equal(a, b), err
+}
+
+// defineXML gives domain XML to a driver that takes it as it is.
+func (c *Conn) defineXML(ctx context.Context, text string) (Instance, error) {
+	d, err := offered[XMLDefiner](c, c.driver, FeatureXML)
+	if err != nil {
+		return nil, err
+	}
+	return d.DefineXML(ctx, text)
 }
 
 // defineEarly defines the domains of an early connection.
@@ -62,50 +122,78 @@ func (c *Conn) defineEarly(ctx context.Context, dir string) (early, error) {
 			continue
 		}
 		file := filepath.Join(dir, f.Name())
-		id, err := c.defineEarlyFile(ctx, file)
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("early domain %s: %w", file, err)
-		case domains[id]:
-			return nil, fmt.Errorf("early domain %s: %w: another file of the directory describes the same domain", file, ErrExists)
+		id, domain, err := c.defineEarlyFile(ctx, file)
+		if err == nil {
+			if _, twice := domains[id]; twice {
+				err = fmt.Errorf("%w: another file of the directory describes the same domain", ErrExists)
+			}
 		}
-		domains[id] = true
+		if err != nil {
+			return nil, fmt.Errorf("early domain %s: %w", file, err)
+		}
+		domains[id] = domain
 	}
 	return domains, nil
 }
 
-func (c *Conn) defineEarlyFile(ctx context.Context, file string) (uuid.UUID, error) {
+func (c *Conn) defineEarlyFile(ctx context.Context, file string) (uuid.UUID, earlyDomain, error) {
+	fail := func(err error) (uuid.UUID, earlyDomain, error) { return uuid.Nil, earlyDomain{}, err }
 	text, err := readEarlyFile(file)
 	if err != nil {
-		return uuid.Nil, hostError(err)
+		return fail(hostError(err))
 	}
-	if d, raw := As[XMLDefiner](c.driver); raw {
-		if text, err = c.keepUUID(ctx, text); err != nil {
-			return uuid.Nil, err
-		}
-		if err := c.writable(); err != nil {
-			return uuid.Nil, err
-		}
-		inst, err := d.DefineXML(ctx, text)
-		if err != nil {
-			return uuid.Nil, err
-		}
-		return inst.UUID(), nil
+	if _, raw := As[XMLDefiner](c.driver); raw {
+		return c.defineEarlyXML(ctx, text)
 	}
 	config, err := c.parseXML(text)
 	if err != nil {
-		return uuid.Nil, err
+		return fail(err)
 	}
 	if config.UUID == uuid.Nil {
 		if config.UUID, err = c.uuidOf(ctx, config.Name); err != nil {
-			return uuid.Nil, err
+			return fail(err)
 		}
 	}
-	inst, err := c.makeDomain(ctx, config, false, StartOptions{})
-	if err != nil {
-		return uuid.Nil, err
+	if err := config.Validate(); err != nil {
+		return fail(err)
 	}
-	return inst.UUID(), nil
+	full := config.WithDefaults()
+	inst, err := c.makeDomain(ctx, full, false, StartOptions{})
+	if err != nil {
+		return fail(err)
+	}
+	return inst.UUID(), earlyDomain{config: full}, nil
+}
+
+func (c *Conn) defineEarlyXML(ctx context.Context, text string) (uuid.UUID, earlyDomain, error) {
+	fail := func(err error) (uuid.UUID, earlyDomain, error) { return uuid.Nil, earlyDomain{}, err }
+	name, given, err := identity(text)
+	if err != nil {
+		return fail(err)
+	}
+	id := uuid.Nil
+	if !given {
+		if id, err = c.uuidOf(ctx, name); err != nil {
+			return fail(err)
+		}
+	}
+	with, err := withUUID(text, id)
+	if err != nil {
+		return fail(err)
+	}
+	if err := c.writable(); err != nil {
+		return fail(err)
+	}
+	inst, err := c.defineXML(ctx, with)
+	if err != nil {
+		return fail(err)
+	}
+	if !given {
+		if with, err = withUUID(text, inst.UUID()); err != nil {
+			return fail(err)
+		}
+	}
+	return inst.UUID(), earlyDomain{text: with}, nil
 }
 
 // uuidOf gives the UUID of the domain of that name, zero if there is none.
@@ -123,25 +211,25 @@ func (c *Conn) uuidOf(ctx context.Context, name string) (uuid.UUID, error) {
 	return inst.UUID(), nil
 }
 
-// keepUUID writes the UUID of the domain that exists already into domain XML
-// that has none, where a driver takes XML as it is.
-func (c *Conn) keepUUID(ctx context.Context, text string) (string, error) {
+// identity reads the name in domain XML, and whether it has a UUID.
+func identity(text string) (name string, given bool, err error) {
 	var domain struct {
 		XMLName xml.Name `xml:"domain"`
 		Name    string   `xml:"name"`
 		UUID    string   `xml:"uuid"`
 	}
 	if err := xml.Unmarshal([]byte(text), &domain); err != nil {
-		return "", fmt.Errorf("%w: not domain XML: %w", ErrInvalidConfig, err)
+		return "", false, fmt.Errorf("%w: not domain XML: %w", ErrInvalidConfig, err)
 	}
-	if domain.UUID != "" {
+	return domain.Name, domain.UUID != "", nil
+}
+
+// withUUID writes a UUID that is not zero into domain XML that has none.
+func withUUID(text string, id uuid.UUID) (string, error) {
+	if id == uuid.Nil {
 		return text, nil
 	}
-	id, err := c.uuidOf(ctx, domain.Name)
-	if err != nil || id == uuid.Nil {
-		return text, err
-	}
-	// Behind the start tag of the root, which Unmarshal has just found.
+	// Behind the start tag of the root, which identity has found.
 	d := xml.NewDecoder(strings.NewReader(text))
 	for {
 		t, err := d.Token()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -84,6 +85,109 @@ func TestEarly(t *testing.T) {
 			}
 		})
 	}
+}
+
+// bothWays runs a test with a driver that reads XML by a codec and with one that
+// takes it as it is.
+func bothWays(t *testing.T, f func(t *testing.T, r *recorder, d polyvisor.Driver, define string)) {
+	t.Run("codec", func(t *testing.T) { r := newRecorder(t); f(t, r, r, "define") })
+	t.Run("raw", func(t *testing.T) { r := newRecorder(t); f(t, r, rawDriver{r}, "define xml") })
+}
+
+// An early connection changes nothing of any domain, and runs its own.
+func TestEarlyChangesNothing(t *testing.T) {
+	life := []polyvisor.Op{
+		polyvisor.OpStart, polyvisor.OpSuspend, polyvisor.OpResume, polyvisor.OpShutdown, polyvisor.OpReboot, polyvisor.OpDestroy,
+		polyvisor.OpConsole, polyvisor.OpSave, polyvisor.OpCoreDump, "set state",
+	}
+	for _, m := range slices.Concat(operations(), changes()) {
+		t.Run(m.fn, func(t *testing.T) {
+			bothWays(t, func(t *testing.T, r *recorder, d polyvisor.Driver, _ string) {
+				own, stranger := r.put("web", polyvisor.Shutoff), r.put("stranger", polyvisor.Shutoff)
+				conn, err := openEarly(t, d, earlyDir(t, map[string]string{"web.xml": webXML}))
+				require.NoError(t, err)
+				for _, id := range []uuid.UUID{own, stranger} {
+					for _, s := range []polyvisor.State{polyvisor.Shutoff, polyvisor.Running, polyvisor.Paused} {
+						if s != m.state && (s == polyvisor.Paused || slices.Contains(life, polyvisor.Op(m.name))) {
+							continue
+						}
+						dom, err := conn.DomainByUUID(t.Context(), id)
+						require.NoError(t, err)
+						r.enact(id, s)
+						r.log()
+						err = m.call(t.Context(), conn, dom)
+						if id == own && slices.Contains(life, polyvisor.Op(m.name)) {
+							require.NoError(t, err)
+							continue
+						}
+						require.ErrorIs(t, err, polyvisor.ErrPermission, "%s in state %s", dom.Name(), s)
+						require.Subset(t, []string{"state"}, r.log(), "nothing reaches the driver")
+					}
+				}
+			})
+		})
+	}
+}
+
+// enact makes a domain with no run under way one of the state.
+func (r *recorder) enact(id uuid.UUID, s polyvisor.State) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.Active() {
+		r.domains[id].run(r)
+	}
+	r.domains[id].state = s
+}
+
+// Start runs what the file says, whatever others have made of the definition.
+func TestEarlyStartsWhatTheFileSays(t *testing.T) {
+	bothWays(t, func(t *testing.T, r *recorder, d polyvisor.Driver, define string) {
+		conn, err := openEarly(t, d, earlyDir(t, map[string]string{"web.xml": webXML}))
+		require.NoError(t, err)
+		web, err := conn.Domain(t.Context(), "web")
+		require.NoError(t, err)
+		edit := func(f func(c *polyvisor.Config)) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			c := r.domains[web.UUID()].config.Clone()
+			f(c)
+			r.domains[web.UUID()].config = c
+		}
+		r.log()
+		require.NoError(t, web.Start(t.Context()))
+		if define == "define" {
+			require.NotContains(t, r.log(), define, "the definition is the file's")
+		}
+		require.NoError(t, web.Destroy(t.Context()))
+		want, err := web.Config(t.Context())
+		require.NoError(t, err)
+
+		for what, change := range map[string]func(c *polyvisor.Config){
+			"memory": func(c *polyvisor.Config) { c.Memory, c.MaxMemory = 64*polyvisor.MiB, 64*polyvisor.MiB },
+			"disk":   func(c *polyvisor.Config) { c.Disks = append(c.Disks, disk) },
+			"label":  func(c *polyvisor.Config) { c.Labels = map[string]string{"a": "b"} },
+			"none":   func(c *polyvisor.Config) { c.Memory = 0 },
+		} {
+			edit(change)
+			r.log()
+			require.NoError(t, web.Start(t.Context()), what)
+			calls := r.log()
+			require.Contains(t, calls, define, what)
+			require.Less(t, slices.Index(calls, define), slices.Index(calls, "start"), what)
+			have, err := web.Config(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, want, have, what)
+			require.NoError(t, web.Destroy(t.Context()))
+		}
+
+		edit(func(c *polyvisor.Config) { c.Title = "another" })
+		r.setScript(failOn(define, polyvisor.ErrNoResource))
+		r.log()
+		err = web.Start(t.Context())
+		require.ErrorIs(t, err, polyvisor.ErrNoResource)
+		require.ErrorContains(t, err, "as its file describes it")
+		require.NotContains(t, r.log(), "start")
+	})
 }
 
 func TestEarlyFailures(t *testing.T) {

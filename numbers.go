@@ -118,7 +118,12 @@ func (e VMError) Code() Code {
 }
 
 // Error tells the number and what it is read as.
-func (e VMError) Error() string { return fmt.Sprintf("VM error %d: %s", int(e), e.Code()) }
+func (e VMError) Error() string {
+	if e == VMSuccess {
+		return "VM error 0: success"
+	}
+	return fmt.Sprintf("VM error %d: %s", int(e), e.Code())
+}
 
 // Is matches the sentinel of the number's code.
 func (e VMError) Is(target error) bool { return matches(e.Code(), target) }

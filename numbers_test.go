@@ -84,4 +84,6 @@ func TestVMErrorOf(t *testing.T) {
 	assert.Equal(t, polyvisor.VMSuccess, polyvisor.VMErrorOf(nil))
 	assert.Equal(t, polyvisor.VMErrNoResource, polyvisor.VMErrorOf(errors.New("what?")))
 	assert.NotEqual(t, polyvisor.VMSuccess, polyvisor.VMErrorOf(polyvisor.VMSuccess), "an error is none")
+	assert.EqualError(t, polyvisor.VMSuccess, "VM error 0: success")
+	assert.EqualError(t, polyvisor.VMErrInvalidID, "VM error 1: not found")
 }

@@ -113,7 +113,7 @@ func (r *Registry) find(u *URI) (Registration, error) {
 	return reg, fmt.Errorf("%w: no driver for %s:// is linked into this program (%s)%s", ErrUnsupported, scheme, known, remedy)
 }
 
-// Option is an option of Open and NewConn.
+// Option is an option of Open and NewConn. nil is none.
 type Option func(*options)
 
 type options struct {
@@ -125,7 +125,9 @@ type options struct {
 func newOptions(opts []Option) options {
 	o := options{registry: DefaultRegistry, driver: OpenOptions{Logger: slog.New(slog.DiscardHandler)}}
 	for _, f := range opts {
-		f(&o)
+		if f != nil {
+			f(&o)
+		}
 	}
 	return o
 }

@@ -227,3 +227,33 @@ func TestDomainFindsAbilitiesThroughWrappers(t *testing.T) {
 	assert.Contains(t, r.log(), "reboot")
 	assert.NotEqual(t, uuid.Nil, dom.UUID())
 }
+
+func TestNilOptions(t *testing.T) {
+	var reg polyvisor.Registry
+	reg.Register("rec", polyvisor.Registration{Open: func(context.Context, *polyvisor.URI, polyvisor.OpenOptions) (polyvisor.Driver, error) {
+		return newRecorder(t), nil
+	}})
+	conn, err := polyvisor.Open(t.Context(), "rec:///", nil, polyvisor.WithRegistry(&reg), nil)
+	require.NoError(t, err)
+	defer conn.Close()
+	dom, err := conn.Create(t.Context(), &polyvisor.Config{Name: "a"}, nil, polyvisor.StartPaused())
+	require.NoError(t, err)
+	s, err := dom.State(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, polyvisor.Paused, s)
+	dom, err = conn.Define(t.Context(), &polyvisor.Config{Name: "b"})
+	require.NoError(t, err)
+	require.NoError(t, dom.Start(t.Context(), nil))
+}
+
+func TestDriverOpensNothing(t *testing.T) {
+	var reg polyvisor.Registry
+	reg.Register("rec", polyvisor.Registration{Open: func(context.Context, *polyvisor.URI, polyvisor.OpenOptions) (polyvisor.Driver, error) {
+		return nil, nil
+	}})
+	conn, err := polyvisor.Open(t.Context(), "rec:///", polyvisor.WithRegistry(&reg))
+	require.ErrorIs(t, err, polyvisor.ErrNoResource)
+	require.ErrorContains(t, err, "rec: open: ")
+	require.ErrorContains(t, err, "neither a connection nor an error")
+	assert.Nil(t, conn)
+}

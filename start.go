@@ -1,6 +1,7 @@
 package polyvisor
 
-// StartOption is an option of Domain.Start, Conn.Create and Conn.Restore.
+// StartOption is an option of Domain.Start, Conn.Create and Conn.Restore. nil is
+// none.
 type StartOption func(*StartOptions)
 
 // StartPaused leaves the started domain in state Paused, before the guest's first
@@ -15,7 +16,9 @@ func startOptions(opts []StartOption) StartOptions {
 	}
 	var o StartOptions
 	for _, f := range opts {
-		f(&o)
+		if f != nil {
+			f(&o)
+		}
 	}
 	return o
 }

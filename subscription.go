@@ -17,7 +17,8 @@ type SubscribeOptions struct {
 	// positive. What comes when they are that many is dropped until the reader
 	// has caught up, and one EventGap behind them stands for it.
 	Buffer int
-	// Domain limits the subscription to one domain; nil means all.
+	// Domain limits the subscription to one domain of the connection; nil means
+	// all.
 	Domain *Domain
 }
 
@@ -47,7 +48,7 @@ type Subscription struct {
 // Subscribe starts a stream of events: everything that happens from its return
 // on, whoever causes it. Subscribe before the operation whose events matter.
 // ctx bounds the call, not the subscription. Close it; closing the Conn does
-// so too.
+// so too. ErrInvalidConfig for a Domain of another connection.
 func (c *Conn) Subscribe(ctx context.Context, o SubscribeOptions) (*Subscription, error) {
 	if o.Buffer <= 0 {
 		o.Buffer = DefaultEventBuffer
@@ -57,6 +58,9 @@ func (c *Conn) Subscribe(ctx context.Context, o SubscribeOptions) (*Subscription
 		src, err := offered[EventSource](c, c.driver, FeatureEvents)
 		if err != nil {
 			return err
+		}
+		if o.Domain != nil && o.Domain.conn != c {
+			return badArg("domain %q is of another connection, whose events these are not; look it up on this one", o.Domain.Name())
 		}
 		cancel, err := src.Subscribe(ctx, s.put)
 		if err != nil {

@@ -113,6 +113,16 @@ func TestEventsOfOneDomain(t *testing.T) {
 	assert.Equal(t, []string{"1 suspended web0", "2 resync 0", "3 gap 3"}, rest(t, s))
 }
 
+func TestEventsOfAnotherConnection(t *testing.T) {
+	theirs, other := inState(t, polyvisor.Running, nil)
+	conn, r := connect(t, nil)
+	_, err := conn.Subscribe(t.Context(), polyvisor.SubscribeOptions{Domain: theirs})
+	require.ErrorIs(t, err, polyvisor.ErrInvalidConfig)
+	require.ErrorContains(t, err, `domain "dom" is of another connection`)
+	assert.NotContains(t, r.log(), "subscribe")
+	assert.Empty(t, other.log())
+}
+
 // A driver may tell one Stop to many; what one reader does to it no other sees.
 func TestEventsShareNothing(t *testing.T) {
 	conn, r := connect(t, nil)

@@ -60,7 +60,7 @@ func (c *Config) WithDefaults() *Config {
 
 // Validate checks the configuration by itself, without any driver, and
 // reports all problems at once in an error that matches ErrInvalidConfig.
-// Files are not opened.
+// Files are not opened; those that are given open must be.
 func (c *Config) Validate() error {
 	var p problems
 	if err := CheckName(c.Name); err != nil {
@@ -163,6 +163,12 @@ func (p *problems) file(field string, f File) {
 	if f.Path != "" && f.Open != nil {
 		p.add("%s: both a path and an open file; give one", field)
 		return
+	}
+	if f.Open != nil {
+		// A closed one says so here, and not as an unknown failure in the driver.
+		if _, err := f.Open.Stat(); err != nil {
+			p.add("%s: the open file cannot be used: %w", field, err)
+		}
 	}
 	p.path(field, f.Path)
 }

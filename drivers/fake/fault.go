@@ -314,7 +314,8 @@ func errorWord(err error) string {
 
 // ParseFault reads a fault of a URI: OPERATION[@DOMAIN]:WHICH:WHAT. OPERATION is
 // one of Operations or *; WHICH is a number N for the Nth call, N+ for it and
-// all later ones, or * for every call. WHAT is
+// all later ones, or * for every call. A '+' in the parameters of a URI stands for a
+// blank and only %2B for itself, so N and a blank are read as N+. WHAT is
 //
 //	CODE          fail: not-found exists invalid-state invalid-config no-resource
 //	              unsupported read-only permission busy conn-lost unknown
@@ -335,6 +336,9 @@ func ParseFault(s string) (Fault, error) {
 	f.Op, f.Domain, _ = strings.Cut(parts[0], "@")
 	if parts[1] != "*" {
 		n, onward := strings.CutSuffix(parts[1], "+")
+		if !onward {
+			n, onward = strings.CutSuffix(n, " ") // what a '+' of a URI is read as
+		}
 		f.Onward = onward
 		var err error
 		if f.Nth, err = strconv.Atoi(n); err != nil || f.Nth < 1 {

@@ -55,6 +55,33 @@ func TestFaultsOfAURI(t *testing.T) {
 	require.NoError(t, dom.Start(t.Context()), "the faults are those of one connection")
 }
 
+// A '+' of a URI's parameters is read as a blank, and means the '+' all the same.
+func TestOnwardFaultOfAURI(t *testing.T) {
+	for _, sign := range []string{"+", "%2B", "%20"} {
+		h := New(Options{})
+		defer h.Close()
+		conn, err := polyvisor.Open(t.Context(), "fake:///x?fault=define:2"+sign+":busy,list:1:no-resource", polyvisor.WithRegistry(h.Registry()))
+		require.NoError(t, err, sign)
+		defer conn.Close()
+		_, err = conn.Define(t.Context(), &polyvisor.Config{Name: "first"})
+		require.NoError(t, err)
+		for range 3 {
+			_, err = conn.Define(t.Context(), &polyvisor.Config{Name: "later"})
+			require.ErrorIs(t, err, polyvisor.ErrBusy, sign)
+		}
+		again, err := polyvisor.ParseURI(conn.URI())
+		require.NoError(t, err)
+		faults, err := parseList(again.Param("fault"), ParseFault)
+		require.NoError(t, err)
+		require.True(t, faults[0].Onward)
+		require.False(t, faults[1].Onward)
+	}
+	for _, bad := range []string{"define:+:busy", "define: :busy", "define:2++:busy", "define:2  :busy", "define:2+ :busy", "define: 2:busy"} {
+		_, err := ParseFault(bad)
+		require.ErrorIs(t, err, polyvisor.ErrInvalidConfig, bad)
+	}
+}
+
 func TestTextOfFaultsAndLatencies(t *testing.T) {
 	for _, s := range []string{
 		"start:2:no-resource", "*:*:busy", "save@web:1+:half-permission", "define:3:late-conn-lost", "list:*:delay=5ms",

@@ -61,6 +61,9 @@ guest, or the guest of --config.`,
 		if err != nil {
 			return usage("--run: %w", err)
 		}
+		if a.readOnly {
+			return usage("the suite makes and changes domains; leave --readonly out")
+		}
 		if timeout <= 0 {
 			return usage("--timeout %s: want more than nothing", timeout)
 		}
