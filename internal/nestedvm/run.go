@@ -22,7 +22,7 @@ const bootLimit = 3 * time.Minute
 
 // silenceLimit is how long a machine that is up may give no sign of life, of which there is one every
 // wire.AlivePeriod however busy it is.
-var silenceLimit = 2 * time.Minute
+var silenceLimit = time.Minute
 
 func run(ctx context.Context, cfg Config) (Result, error) {
 	cfg.Memory = cmp.Or(cfg.Memory, DefaultMemory)

@@ -73,7 +73,7 @@ func runTests(ctx context.Context, o *options, out io.Writer) (ok bool, err erro
 }
 
 // maxMachines is how many machines are tried if one after the other hangs.
-const maxMachines = 3
+const maxMachines = 5
 
 // runOnce runs the tests in one machine. With again, those that had not ended when it hung count for nothing.
 func runOnce(ctx context.Context, cfg nestedvm.Config, pkgs []*testPackage, conv string, rep *report, again bool) (nestedvm.Result, error) {
