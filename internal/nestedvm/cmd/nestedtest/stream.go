@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,6 +52,11 @@ type stream struct {
 	done  chan struct{}
 	held  *event  // the package's result, till the exit code is known
 	kept  []event // till the end, unless they are shown as they come
+
+	// again lets failed tests be run once more instead of being reported; lost are
+	// those that are to be.
+	again bool
+	lost  []string
 }
 
 func newStream(conv, pkg string, rep *report) *stream {
@@ -146,8 +154,18 @@ func (s *stream) finish(end *nestedvm.CommandResult) {
 			s.fault = fmt.Errorf("test2json: %w", err)
 		}
 	}
+	if s.again && end != nil && !end.TimedOut && len(end.Left) == 0 && end.Fault == "" {
+		s.lost = failures(s.kept)
+	}
 	for _, e := range s.kept {
-		s.rep.event(e)
+		if top, _, _ := strings.Cut(e.Test, "/"); !slices.Contains(s.lost, top) {
+			s.rep.event(e)
+		} else if e.Action == "output" {
+			fmt.Fprint(os.Stderr, e.Output)
+		}
+	}
+	if len(s.lost) > 0 {
+		return
 	}
 	now := time.Now()
 	result := event{Time: &now, Action: "fail", Package: s.pkg}
@@ -163,6 +181,29 @@ func (s *stream) finish(end *nestedvm.CommandResult) {
 		result.Elapsed = &secs
 	}
 	s.rep.event(result)
+}
+
+// failures lists the top-level tests that failed; none if one of them has no end.
+func failures(events []event) []string {
+	open, failed := map[string]bool{}, []string(nil)
+	for _, e := range events {
+		if e.Test == "" || strings.Contains(e.Test, "/") {
+			continue
+		}
+		switch e.Action {
+		case "run":
+			open[e.Test] = true
+		case "fail":
+			failed = append(failed, e.Test)
+			delete(open, e.Test)
+		case "pass", "skip":
+			delete(open, e.Test)
+		}
+	}
+	if len(open) > 0 {
+		return nil
+	}
+	return failed
 }
 
 func complaints(end *nestedvm.CommandResult) []string {
