@@ -23,9 +23,25 @@ var resourceFaults = []fault{
 		vcpus: func(l []polyvisor.VCPU) []polyvisor.VCPU {
 			return slices.DeleteFunc(l, func(v polyvisor.VCPU) bool { return v.State == polyvisor.VCPUOffline })
 		}},
+	{name: "vCPUs take no time", of: "vcpu/info", says: "the time of a busy guest's vCPU has grown", vcpus: eachVCPU(func(v *polyvisor.VCPU) { v.CPUTime = 0 })},
+	{name: "vCPUs are nowhere", of: "vcpu/info", says: "told to be on a host CPU", vcpus: eachVCPU(func(v *polyvisor.VCPU) { v.CPU = -1 })},
+	{name: "vCPUs never run", of: "vcpu/info", says: "told as running", vcpus: eachVCPU(func(v *polyvisor.VCPU) {
+		if v.State == polyvisor.VCPURunning {
+			v.State = polyvisor.VCPUBlocked
+		}
+	})},
 	{name: "pin does nothing", of: "vcpu/pin", says: "vCPU 0 may run on", op: nothing("pin vcpu")},
 	{name: "configure does nothing", of: "vcpu/configure", says: "the weight is 0", op: nothing("configure vcpu")},
 	{name: "the topology is forgotten", of: "vcpu/topology", says: "the topology is", config: func(c *polyvisor.Config) { c.Topology = polyvisor.Topology{} }},
+}
+
+func eachVCPU(change func(*polyvisor.VCPU)) func([]polyvisor.VCPU) []polyvisor.VCPU {
+	return func(l []polyvisor.VCPU) []polyvisor.VCPU {
+		for i := range l {
+			change(&l[i])
+		}
+		return l
+	}
 }
 
 func deviceFaults() []fault {

@@ -22,7 +22,7 @@ func vcpuCases() []Case {
 		},
 		{
 			Name: "vcpu/info", Features: []polyvisor.Feature{polyvisor.FeatureVCPUInfo},
-			Rule: "VCPUs tells one entry for each virtual CPU in the order of their numbers, up to the maximum: its state, its time, its host CPU, -1 if it is offline, and where it may run. All of an inactive domain are offline.",
+			Rule: "VCPUs tells one entry for each virtual CPU in the order of their numbers, up to the maximum: its state, its time, its host CPU, -1 if it is offline, and where it may run. All of an inactive domain are offline; of a guest that computes one is told as running, on a host CPU, and its time grows.",
 			Seeds: []string{"virDomainGetVcpus", "virVcpuInfo", "virVcpuInfoPtr", "virVcpuInfo.number", "virVcpuInfo.state", "virVcpuInfo.cpuTime", "virVcpuInfo.cpu",
 				"virVcpuState", "VIR_VCPU_OFFLINE", "VIR_VCPU_RUNNING", "VIR_VCPU_BLOCKED"},
 			Run: vcpuInfo,
@@ -114,8 +114,40 @@ func vcpuInfo(c *C) {
 	look(0)
 	c.ok(d.Start(c.ctx), "start")
 	look(2)
+	if c.h.Guest != nil && c.h.Guest.Busy != "" && c.has(polyvisor.FeatureConsole) {
+		vcpuWorks(c, d)
+	}
 	c.ok(d.Destroy(c.ctx), "destroy")
 	look(0)
+}
+
+// vcpuWorks lets the guest compute and looks at the virtual CPU that does it.
+// The others may sleep.
+func vcpuWorks(c *C, d *polyvisor.Domain) {
+	list := func() []polyvisor.VCPU {
+		l, err := d.VCPUs(c.ctx)
+		c.ok(err, "vCPUs of a busy guest")
+		return l
+	}
+	some := func(is func(i int, v polyvisor.VCPU) bool) func() bool {
+		return func() bool {
+			for i, v := range list() {
+				if is(i, v) {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	c.talk(d).send(c.h.Guest.Busy)
+	first := list()
+	c.eventually("the time of a busy guest's vCPU has grown", some(func(i int, v polyvisor.VCPU) bool {
+		return i < len(first) && v.CPUTime > first[i].CPUTime
+	}))
+	c.eventually("a busy guest's vCPU is told as running", some(func(_ int, v polyvisor.VCPU) bool { return v.State == polyvisor.VCPURunning }))
+	c.eventually("a busy guest's vCPU is told to be on a host CPU", some(func(_ int, v polyvisor.VCPU) bool {
+		return v.State == polyvisor.VCPURunning && v.CPU >= 0
+	}))
 }
 
 func vcpuPin(c *C) {
