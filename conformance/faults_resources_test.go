@@ -1,8 +1,11 @@
 package conformance_test
 
 import (
+	"debug/elf"
+	"errors"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/polyvisor/polyvisor"
@@ -31,7 +34,15 @@ var resourceFaults = []fault{
 		}
 	})},
 	{name: "pin does nothing", of: "vcpu/pin", says: "vCPU 0 may run on", op: nothing("pin vcpu")},
-	{name: "configure does nothing", of: "vcpu/configure", says: "the weight is 0", op: nothing("configure vcpu")},
+	{name: "configure does nothing", of: "vcpu/configure", says: "the weight in the definition is 0", op: nothing("configure vcpu")},
+	{name: "configure forgets the affinity", of: "vcpu/configure", says: "in the definition vCPU 0 may run on", op: on("configure vcpu", func(c *call, next func() error) error {
+		if c.vcpu.Weight > 10000 || c.vcpu.Number > 0 || c.vcpu.Affinity.Has(polyvisor.MaxCPU) {
+			return next()
+		}
+		v := *c.vcpu
+		v.Affinity = polyvisor.CPUSet{}
+		return c.inst.(polyvisor.VCPUConfigurer).ConfigureVCPU(c.ctx, v)
+	})},
 	{name: "the topology is forgotten", of: "vcpu/topology", says: "the topology is", config: func(c *polyvisor.Config) { c.Topology = polyvisor.Topology{} }},
 }
 
@@ -102,6 +113,16 @@ var storedFaults = []fault{
 			_, err = c.d.Driver.Define(c.ctx, cfg)
 		}
 		return err
+// overwrite changes a byte of a file.
+func overwrite(path string, at int64, b byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt([]byte{b}, at)
+	return errors.Join(err, f.Close())
+}
+
 	})},
 	{name: "a paused restore runs", of: "save/paused", says: "after a paused restore the domain is running", op: on("restore", func(c *call, _ func() error) (err error) {
 		*c.result, err = c.d.Driver.(polyvisor.Restorer).Restore(c.ctx, c.path, polyvisor.StartOptions{})
@@ -129,6 +150,20 @@ var storedFaults = []fault{
 		if c.d.h.count("define") == 2 {
 			return (*c.result).Undefine(c.ctx)
 		}
+	{name: "a core dump that is empty", of: "save/core-dump", says: "the dump of 0 bytes is no ELF file", op: after("core dump", func(c *call) error { return os.Truncate(c.path, 0) })},
+	{name: "a core dump of text", of: "save/core-dump", says: "is no ELF file", op: after("core dump", func(c *call) error {
+		return os.WriteFile(c.path, []byte(strings.Repeat("memory\n", 1000)), 0o600)
+	})},
+	{name: "a core dump that is an executable", of: "save/core-dump", says: "of type ET_EXEC, want ET_CORE", op: after("core dump", func(c *call) error {
+		return overwrite(c.path, 16, byte(elf.ET_EXEC))
+	})},
+	{name: "a core dump that is cut short", of: "save/core-dump", says: "beyond the end of the file", op: after("core dump", func(c *call) error {
+		st, err := os.Stat(c.path)
+		if err != nil {
+			return err
+		}
+		return os.Truncate(c.path, st.Size()-1)
+	})},
 		return nil
 	})},
 	{name: "set labels does nothing", of: "labels/kept", says: "after set labels the labels are", op: nothing("set labels")},
