@@ -35,7 +35,7 @@ func vcpuCases() []Case {
 		},
 		{
 			Name: "vcpu/configure", Features: []polyvisor.Feature{polyvisor.FeatureVCPUConfig},
-			Rule:  "ConfigureVCPU replaces the settings of one virtual CPU, its weight and where it may run, in the definition of an inactive domain, and in the run of an active one, with which they are gone; wrong numbers, weights and host CPUs are ErrInvalidConfig.",
+			Rule:  "ConfigureVCPU replaces the settings of one virtual CPU, its weight and, if vcpu-pin is declared, where it may run, in the definition of an inactive domain, and in the run of an active one, with which they are gone; wrong numbers, weights and host CPUs are ErrInvalidConfig.",
 			Seeds: []string{"configure_vcpu", "vcpu_config"},
 			Run:   vcpuConfigure,
 		},
@@ -220,16 +220,21 @@ func vcpuConfigure(c *C) {
 		c.ok(err, "vCPUs")
 		c.check(len(list) > 0 && list[0].Affinity == want.Affinity, "%s the vCPUs are %+v, want the affinity %q of the first", when, list, want.Affinity)
 	}
-	kept := polyvisor.VCPUConfig{Weight: 500, Affinity: polyvisor.CPUs(0)}
+	kept, run := polyvisor.VCPUConfig{Weight: 500}, polyvisor.VCPUConfig{Weight: 50}
+	pins := c.has(polyvisor.FeatureVCPUPin)
+	if pins {
+		kept.Affinity, run.Affinity = polyvisor.CPUs(0), polyvisor.CPUs(min(1, n.CPUs-1))
+	}
 	c.ok(d.ConfigureVCPU(c.ctx, kept), "configure")
 	is(kept, "in the definition")
 	c.fails(d.ConfigureVCPU(c.ctx, polyvisor.VCPUConfig{Weight: 10001}), "a weight that is too great", polyvisor.CodeInvalidConfig)
-	c.fails(d.ConfigureVCPU(c.ctx, polyvisor.VCPUConfig{Affinity: polyvisor.CPUs(polyvisor.MaxCPU)}), "CPUs that the host has not", polyvisor.CodeInvalidConfig)
+	if pins {
+		c.fails(d.ConfigureVCPU(c.ctx, polyvisor.VCPUConfig{Affinity: polyvisor.CPUs(polyvisor.MaxCPU)}), "CPUs that the host has not", polyvisor.CodeInvalidConfig)
+	}
 	c.fails(d.ConfigureVCPU(c.ctx, polyvisor.VCPUConfig{Number: 1000}), "a vCPU that the domain has not", polyvisor.CodeInvalidConfig)
 	is(kept, "after settings that were refused")
 	c.ok(d.Start(c.ctx), "start")
 	is(kept, "at the start of the run")
-	run := polyvisor.VCPUConfig{Weight: 50, Affinity: polyvisor.CPUs(min(1, n.CPUs-1))}
 	c.ok(d.ConfigureVCPU(c.ctx, run), "configure the run")
 	is(run, "in the run")
 	c.ok(d.Destroy(c.ctx), "destroy")
