@@ -154,8 +154,8 @@ type Restorer interface {
 }
 
 // CoreDumper is implemented by an Instance that can write the guest's memory
-// and processor state to a new file for analysis (FeatureCoreDump). The guest
-// is stopped meanwhile and goes on afterwards.
+// and processor state to a new file for analysis (FeatureCoreDump), an ELF core
+// file. The guest is stopped meanwhile and goes on afterwards.
 type CoreDumper interface {
 	CoreDump(ctx context.Context, path string) error
 }

@@ -31,7 +31,8 @@ type VCPU struct {
 	State  VCPUState `json:"state"`
 	// CPUTime is the time used on host CPUs in this run.
 	CPUTime time.Duration `json:"cpu_time_ns"`
-	// CPU is the host CPU it runs on, -1 if it is offline or not known.
+	// CPU is the host CPU it runs on or ran on last, -1 if it is offline or has
+	// not run yet.
 	CPU int `json:"cpu"`
 	// Affinity is the set of host CPUs it may run on; empty means all.
 	Affinity CPUSet `json:"affinity,omitzero"`

@@ -1,8 +1,11 @@
 package conformance_test
 
 import (
+	"debug/elf"
+	"errors"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/polyvisor/polyvisor"
@@ -23,9 +26,49 @@ var resourceFaults = []fault{
 		vcpus: func(l []polyvisor.VCPU) []polyvisor.VCPU {
 			return slices.DeleteFunc(l, func(v polyvisor.VCPU) bool { return v.State == polyvisor.VCPUOffline })
 		}},
+	{name: "vCPUs take no time", of: "vcpu/info", says: "the time of a busy guest's vCPU has grown", vcpus: eachVCPU(func(v *polyvisor.VCPU) { v.CPUTime = 0 })},
+	{name: "vCPUs are nowhere", of: "vcpu/info", says: "told to be on a host CPU", vcpus: eachVCPU(func(v *polyvisor.VCPU) { v.CPU = -1 })},
+	{name: "vCPUs never run", of: "vcpu/info", says: "told as running", vcpus: eachVCPU(func(v *polyvisor.VCPU) {
+		if v.State == polyvisor.VCPURunning {
+			v.State = polyvisor.VCPUBlocked
+		}
+	})},
 	{name: "pin does nothing", of: "vcpu/pin", says: "vCPU 0 may run on", op: nothing("pin vcpu")},
-	{name: "configure does nothing", of: "vcpu/configure", says: "the weight is 0", op: nothing("configure vcpu")},
+	{name: "configure does nothing", of: "vcpu/configure", says: "the weight in the definition is 0", op: nothing("configure vcpu")},
+	{name: "configure forgets the affinity", of: "vcpu/configure", says: "in the definition vCPU 0 may run on", op: on("configure vcpu", func(c *call, next func() error) error {
+		if c.vcpu.Weight > 10000 || c.vcpu.Number > 0 || c.vcpu.Affinity.Has(polyvisor.MaxCPU) {
+			return next()
+		}
+		v := *c.vcpu
+		v.Affinity = polyvisor.CPUSet{}
+		return c.inst.(polyvisor.VCPUConfigurer).ConfigureVCPU(c.ctx, v)
+	})},
 	{name: "the topology is forgotten", of: "vcpu/topology", says: "the topology is", config: func(c *polyvisor.Config) { c.Topology = polyvisor.Topology{} }},
+}
+
+func eachVCPU(change func(*polyvisor.VCPU)) func([]polyvisor.VCPU) []polyvisor.VCPU {
+	return func(l []polyvisor.VCPU) []polyvisor.VCPU {
+		for i := range l {
+			change(&l[i])
+		}
+		return l
+	}
+}
+
+func eachDisk(change func(*polyvisor.DiskStats)) func(*polyvisor.Stats) {
+	return func(s *polyvisor.Stats) {
+		for i := range s.Disks {
+			change(&s.Disks[i])
+		}
+	}
+}
+
+func eachNIC(change func(*polyvisor.NICStats)) func(*polyvisor.Stats) {
+	return func(s *polyvisor.Stats) {
+		for i := range s.NICs {
+			change(&s.NICs[i])
+		}
+	}
 }
 
 func deviceFaults() []fault {
@@ -70,6 +113,16 @@ func deviceFaults() []fault {
 	)
 }
 
+// overwrite changes a byte of a file.
+func overwrite(path string, at int64, b byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt([]byte{b}, at)
+	return errors.Join(err, f.Close())
+}
+
 func retitle() func(*polyvisor.Config) {
 	var n atomic.Int32
 	return func(c *polyvisor.Config) { c.Title = string(rune('a' + n.Add(1))) }
@@ -97,6 +150,20 @@ var storedFaults = []fault{
 	{name: "a broken file is told as missing", of: "save/broken-file", says: `want "invalid configuration"`, op: instead("restore", polyvisor.ErrInvalidConfig, polyvisor.ErrNotFound)},
 	{name: "a name that is taken is told as a wrong state", of: "save/name-taken", says: `want "exists already"`, op: instead("restore", polyvisor.ErrExists, polyvisor.ErrInvalidState)},
 	{name: "a core dump leaves the guest paused", of: "save/core-dump", says: "after a core dump the domain is paused", op: after("core dump", suspend)},
+	{name: "a core dump that is empty", of: "save/core-dump", says: "the dump of 0 bytes is no ELF file", op: after("core dump", func(c *call) error { return os.Truncate(c.path, 0) })},
+	{name: "a core dump of text", of: "save/core-dump", says: "is no ELF file", op: after("core dump", func(c *call) error {
+		return os.WriteFile(c.path, []byte(strings.Repeat("memory\n", 1000)), 0o600)
+	})},
+	{name: "a core dump that is an executable", of: "save/core-dump", says: "of type ET_EXEC, want ET_CORE", op: after("core dump", func(c *call) error {
+		return overwrite(c.path, 16, byte(elf.ET_EXEC))
+	})},
+	{name: "a core dump that is cut short", of: "save/core-dump", says: "beyond the end of the file", op: after("core dump", func(c *call) error {
+		st, err := os.Stat(c.path)
+		if err != nil {
+			return err
+		}
+		return os.Truncate(c.path, st.Size()-1)
+	})},
 	{name: "XML without the title", of: "xml/round-trip", says: "the domain made of the XML is", op: before("xml", func(c *call) { c.config.Title = "" })},
 	{name: "XML of a run without the title", of: "xml/create", says: "the domain made of the XML is", op: before("xml", func(c *call) { c.config.Title = "" })},
 	{name: "anything is domain XML", of: "xml/refused", says: "succeeded", op: on("parse xml", func(c *call, next func() error) error {
@@ -119,6 +186,20 @@ var storedFaults = []fault{
 	{name: "set autostart does nothing", of: "autostart/kept", says: "after switching it on autostart is false", op: nothing("set autostart")},
 	{name: "rename does nothing", of: "rename/inactive", says: "lookup by the new name", op: nothing("rename")},
 	{name: "no disks are counted", of: "stats/domain", says: "disks and", stats: func(s *polyvisor.Stats) { s.Disks = nil }},
+	{name: "reads of disks are not counted", of: "stats/domain", says: "after 2 writes, a flush and 3 reads", stats: eachDisk(func(d *polyvisor.DiskStats) { d.ReadRequests, d.ReadBytes = 0, 0 })},
+	{name: "writes to disks are not counted", of: "stats/domain", says: "after 2 writes, a flush and 3 reads", stats: eachDisk(func(d *polyvisor.DiskStats) { d.WriteRequests, d.WriteBytes = 0, 0 })},
+	{name: "flushes of disks are not counted", of: "stats/domain", says: "after 2 writes, a flush and 3 reads", stats: eachDisk(func(d *polyvisor.DiskStats) { d.FlushRequests = 0 })},
+	{name: "bytes of disks are told as sectors", of: "stats/domain", says: "after 2 writes, a flush and 3 reads", stats: eachDisk(func(d *polyvisor.DiskStats) { d.ReadBytes /= 512 })},
+	{name: "all disks have the counters of the first", of: "stats/domain", says: "that the guest leaves alone", stats: func(s *polyvisor.Stats) {
+		for i := range s.Disks {
+			target := s.Disks[i].Target
+			s.Disks[i] = s.Disks[0]
+			s.Disks[i].Target = target
+		}
+	}},
+	{name: "received frames are not counted", of: "stats/domain", says: "waited in vain until all frames have come back", stats: eachNIC(func(n *polyvisor.NICStats) { n.RXPackets, n.RXBytes = 0, 0 })},
+	{name: "sent frames are not counted", of: "stats/domain", says: "after 5 frames that came back", stats: eachNIC(func(n *polyvisor.NICStats) { n.TXPackets = 0 })},
+	{name: "bytes of NICs are not counted", of: "stats/domain", says: "are told as 0 bytes received", stats: eachNIC(func(n *polyvisor.NICStats) { n.RXBytes = 0 })},
 	{name: "statistics in the wrong order", of: "stats/bulk", says: `statistics of "cba"`, op: on("bulk stats", func(*call, func() error) error { return errPlain })},
 }
 

@@ -80,6 +80,18 @@ type Guest struct {
 	Crash    string
 	// Busy computes without end, so that the guest uses CPU time.
 	Busy string
+	// Read, followed by a space, the target of a disk, a space and the number of
+	// a sector of 512 bytes, reads that sector alone, once and not from a cache.
+	// Write, followed by the same and a space and a text, writes it; Flush,
+	// followed by a space and the target, makes what was written durable. They
+	// count where the driver declares FeatureDisks.
+	Read  string
+	Write string
+	Flush string
+	// Send, followed by a space and a number, sends as many Ethernet frames on
+	// each NIC, all of which come back. It counts where the driver declares
+	// FeatureNICs.
+	Send string
 }
 
 // BuiltinGuest gives the words of the built-in guest of this project's drivers.
@@ -89,5 +101,6 @@ func BuiltinGuest() *Guest {
 	return &Guest{
 		Prompt: "pv> ", Echo: "echo", CPUs: "cpus", Memory: "mem",
 		PowerOff: "poweroff", Reboot: "reboot", Crash: "crash", Busy: "spin",
+		Read: "read", Write: "write", Flush: "flush", Send: "send",
 	}
 }

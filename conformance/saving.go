@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"debug/elf"
 	"os"
 	"strings"
 
@@ -104,15 +105,13 @@ func saveCases() []Case {
 		},
 		{
 			Name: "save/core-dump", Features: []polyvisor.Feature{polyvisor.FeatureCoreDump},
-			Rule:  "CoreDump writes a new file and lets the guest go on in the state it was in; it never overwrites a file.",
+			Rule:  "CoreDump writes a new file, an ELF core (type ET_CORE) with segments of memory (PT_LOAD) for at least that of the domain, which lie within the file, and lets the guest go on in the state it was in; it never overwrites a file.",
 			Seeds: []string{"virDomainCoreDump"},
 			Run: func(c *C) {
 				d := c.started("dumped")
 				id := c.info(d).ID
 				c.ok(d.CoreDump(c.ctx, c.path("core")), "core dump")
-				st, err := os.Stat(c.path("core"))
-				c.ok(err, "the dump")
-				c.check(st.Size() > 0, "the dump is empty")
+				coreFile(c, c.path("core"), c.info(d).Memory)
 				c.state(d, polyvisor.Running, "a core dump")
 				c.check(c.info(d).ID == id, "the run was replaced")
 				c.fails(d.CoreDump(c.ctx, c.path("core")), "core dump over a file", polyvisor.CodeExists)
@@ -120,6 +119,7 @@ func saveCases() []Case {
 					c.ok(d.Suspend(c.ctx), "suspend")
 					c.ok(d.CoreDump(c.ctx, c.path("core2")), "core dump of a paused domain")
 					c.state(d, polyvisor.Paused, "a core dump of a paused domain")
+					coreFile(c, c.path("core2"), c.info(d).Memory)
 				}
 			},
 		},
@@ -155,6 +155,28 @@ func savePersistent(c *C) {
 		c.ok(d.Destroy(c.ctx), "destroy")
 		c.check(exists(c.path("saved")), "the file is gone")
 	}
+}
+
+// coreFile checks that a file is an ELF core of a guest with so much memory.
+// Memory without contents needs no place in the file.
+func coreFile(c *C, path string, memory polyvisor.Bytes) {
+	st, err := os.Stat(path)
+	c.ok(err, "the dump")
+	f, err := elf.Open(path)
+	if err != nil {
+		c.Errorf("the dump of %d bytes is no ELF file: %v", st.Size(), err)
+		return
+	}
+	defer f.Close()
+	c.check(f.Type == elf.ET_CORE, "the dump is an ELF file of type %s, want ET_CORE", f.Type)
+	var held polyvisor.Bytes
+	for i, p := range f.Progs {
+		c.check(p.Filesz == 0 || p.Off+p.Filesz >= p.Off && p.Off+p.Filesz <= uint64(st.Size()), "segment %d of the dump lies beyond the end of the file", i)
+		if p.Type == elf.PT_LOAD {
+			held += polyvisor.Bytes(p.Memsz)
+		}
+	}
+	c.check(held >= memory-min(memory, 16*polyvisor.MiB), "the dump has segments for %s of memory, the domain has %s", held, memory)
 }
 
 func saveBroken(c *C) {

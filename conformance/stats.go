@@ -1,6 +1,9 @@
 package conformance
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/polyvisor/polyvisor"
 )
 
@@ -9,7 +12,7 @@ func statsCases() []Case {
 	return []Case{
 		{
 			Name: "stats/domain", Features: stats,
-			Rule: "Stats tells name, UUID and time, Info and one entry for each disk and NIC of the Config, in its order; counters do not fall during a run.",
+			Rule: "Stats tells name, UUID and time, Info and one entry for each disk and NIC of the Config, in its order; counters do not fall during a run, and those of a disk or NIC grow by what the guest does with it, and by nothing else.",
 			Run:  statsDomain,
 		},
 		{
@@ -40,7 +43,9 @@ func statsCases() []Case {
 func statsDomain(c *C) {
 	d := c.started("counted", func(cfg *polyvisor.Config) {
 		if c.has(polyvisor.FeatureDisks) {
-			addDevice(cfg, &polyvisor.Disk{Target: "vdt", Source: polyvisor.Path(c.image("disk"))})
+			for _, name := range []string{"vdt", "vdu"} {
+				addDevice(cfg, &polyvisor.Disk{Target: name, Source: polyvisor.Path(c.image(name))})
+			}
 		}
 		if c.has(polyvisor.FeatureNICs) {
 			addDevice(cfg, &polyvisor.NIC{})
@@ -63,5 +68,71 @@ func statsDomain(c *C) {
 	c.check(!b.Time.Before(a.Time) && b.Info.CPUTime >= a.Info.CPUTime, "time %s and CPU time %s come after %s and %s", b.Time, b.Info.CPUTime, a.Time, a.Info.CPUTime)
 	for i := range min(len(a.Disks), len(b.Disks)) {
 		c.check(b.Disks[i].ReadBytes >= a.Disks[i].ReadBytes && b.Disks[i].WriteBytes >= a.Disks[i].WriteBytes, "counters of disk %d fell", i)
+	}
+	if c.h.Guest != nil && c.has(polyvisor.FeatureConsole) {
+		t := c.talk(d)
+		statsDisks(c, d, t)
+		statsNICs(c, d, t)
+	}
+}
+
+// statsDisks lets the guest read and write on one of two disks, if it has the
+// words for it.
+func statsDisks(c *C, d *polyvisor.Domain, t *talk) {
+	g := c.h.Guest
+	if !c.has(polyvisor.FeatureDisks) || g.Read == "" || g.Write == "" || g.Flush == "" {
+		return
+	}
+	counters := func() map[string]polyvisor.DiskStats {
+		s, err := d.Stats(c.ctx)
+		c.ok(err, "statistics")
+		m := map[string]polyvisor.DiskStats{}
+		for _, disk := range s.Disks {
+			m[disk.Target] = disk
+		}
+		return m
+	}
+	before := counters()
+	for _, command := range []string{
+		g.Write + " vdt 5 counted", g.Write + " vdt 6 too", g.Flush + " vdt", g.Read + " vdt 5", g.Read + " vdt 6", g.Read + " vdt 7",
+	} {
+		t.ask(command)
+	}
+	const sector = 512
+	want := before["vdt"]
+	want.WriteRequests, want.WriteBytes = want.WriteRequests+2, want.WriteBytes+2*sector
+	want.ReadRequests, want.ReadBytes = want.ReadRequests+3, want.ReadBytes+3*sector
+	want.FlushRequests++
+	after := counters()
+	c.check(after["vdt"] == want, "after 2 writes, a flush and 3 reads of a sector each the counters are %+v, want %+v", after["vdt"], want)
+	c.check(after["vdu"] == before["vdu"], "the counters of the disk that the guest leaves alone went from %+v to %+v", before["vdu"], after["vdu"])
+	image := read(c, c.path("vdt"))
+	c.check(strings.HasPrefix(image[5*sector:], "counted\x00") && strings.HasPrefix(image[6*sector:], "too\x00"), "what the guest wrote is not in the image of the disk")
+}
+
+// statsNICs lets the guest send frames that come back, if it has the word.
+func statsNICs(c *C, d *polyvisor.Domain, t *talk) {
+	if !c.has(polyvisor.FeatureNICs) || c.h.Guest.Send == "" {
+		return
+	}
+	const frames, least, most = 5, 60, 1518 // of Ethernet, without and with all that may belong to a frame
+	before, err := d.Stats(c.ctx)
+	c.ok(err, "statistics")
+	t.ask(c.h.Guest.Send + " 5")
+	c.eventually("all frames have come back", func() bool {
+		after, err := d.Stats(c.ctx)
+		c.ok(err, "statistics")
+		return !slices.ContainsFunc(after.NICs, func(n polyvisor.NICStats) bool { return n.RXPackets+n.RXDropped < frames })
+	})
+	after, err := d.Stats(c.ctx)
+	c.ok(err, "statistics")
+	c.check(len(after.NICs) == len(before.NICs), "%d NICs are counted, were %d", len(after.NICs), len(before.NICs))
+	for i := range min(len(after.NICs), len(before.NICs)) {
+		a, b := after.NICs[i], before.NICs[i]
+		rx, tx := a.RXBytes-b.RXBytes, a.TXBytes-b.TXBytes
+		c.check(a.RXPackets-b.RXPackets == frames && a.TXPackets-b.TXPackets == frames && a.RXDropped == b.RXDropped && a.TXDropped == b.TXDropped,
+			"after %d frames that came back the counters of NIC %d are %+v, were %+v", frames, i, a, b)
+		c.check(rx >= frames*least && rx <= frames*most && tx >= frames*least && tx <= frames*most,
+			"%d frames are told as %d bytes received and %d sent by NIC %d", frames, rx, tx, i)
 	}
 }

@@ -22,7 +22,7 @@ func vcpuCases() []Case {
 		},
 		{
 			Name: "vcpu/info", Features: []polyvisor.Feature{polyvisor.FeatureVCPUInfo},
-			Rule: "VCPUs tells one entry for each virtual CPU in the order of their numbers, up to the maximum: its state, its time, its host CPU, -1 if it is offline, and where it may run. All of an inactive domain are offline.",
+			Rule: "VCPUs tells one entry for each virtual CPU in the order of their numbers, up to the maximum: its state, its time, its host CPU, -1 if it is offline, and where it may run. All of an inactive domain are offline; of a guest that computes one is told as running, on a host CPU, and its time grows.",
 			Seeds: []string{"virDomainGetVcpus", "virVcpuInfo", "virVcpuInfoPtr", "virVcpuInfo.number", "virVcpuInfo.state", "virVcpuInfo.cpuTime", "virVcpuInfo.cpu",
 				"virVcpuState", "VIR_VCPU_OFFLINE", "VIR_VCPU_RUNNING", "VIR_VCPU_BLOCKED"},
 			Run: vcpuInfo,
@@ -35,7 +35,7 @@ func vcpuCases() []Case {
 		},
 		{
 			Name: "vcpu/configure", Features: []polyvisor.Feature{polyvisor.FeatureVCPUConfig},
-			Rule:  "ConfigureVCPU replaces the settings of one virtual CPU, in the definition of an inactive domain, and in the run of an active one, with which they are gone; wrong numbers and weights are ErrInvalidConfig.",
+			Rule:  "ConfigureVCPU replaces the settings of one virtual CPU, its weight and, if vcpu-pin is declared, where it may run, in the definition of an inactive domain, and in the run of an active one, with which they are gone; wrong numbers, weights and host CPUs are ErrInvalidConfig.",
 			Seeds: []string{"configure_vcpu", "vcpu_config"},
 			Run:   vcpuConfigure,
 		},
@@ -114,8 +114,40 @@ func vcpuInfo(c *C) {
 	look(0)
 	c.ok(d.Start(c.ctx), "start")
 	look(2)
+	if c.h.Guest != nil && c.h.Guest.Busy != "" && c.has(polyvisor.FeatureConsole) {
+		vcpuWorks(c, d)
+	}
 	c.ok(d.Destroy(c.ctx), "destroy")
 	look(0)
+}
+
+// vcpuWorks lets the guest compute and looks at the virtual CPU that does it.
+// The others may sleep.
+func vcpuWorks(c *C, d *polyvisor.Domain) {
+	list := func() []polyvisor.VCPU {
+		l, err := d.VCPUs(c.ctx)
+		c.ok(err, "vCPUs of a busy guest")
+		return l
+	}
+	some := func(is func(i int, v polyvisor.VCPU) bool) func() bool {
+		return func() bool {
+			for i, v := range list() {
+				if is(i, v) {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	c.talk(d).send(c.h.Guest.Busy)
+	first := list()
+	c.eventually("the time of a busy guest's vCPU has grown", some(func(i int, v polyvisor.VCPU) bool {
+		return i < len(first) && v.CPUTime > first[i].CPUTime
+	}))
+	c.eventually("a busy guest's vCPU is told as running", some(func(_ int, v polyvisor.VCPU) bool { return v.State == polyvisor.VCPURunning }))
+	c.eventually("a busy guest's vCPU is told to be on a host CPU", some(func(_ int, v polyvisor.VCPU) bool {
+		return v.State == polyvisor.VCPURunning && v.CPU >= 0
+	}))
 }
 
 func vcpuPin(c *C) {
@@ -166,22 +198,47 @@ func vcpuPin(c *C) {
 }
 
 func vcpuConfigure(c *C) {
+	n, err := c.conn.Node(c.ctx)
+	c.ok(err, "node info")
 	d := c.define("weighted")
-	weight := func() int {
+	settings := func() polyvisor.VCPUConfig {
 		for _, v := range c.configOf(d).VCPU {
 			if v.Number == 0 {
-				return v.Weight
+				return v
 			}
 		}
-		return 0
+		return polyvisor.VCPUConfig{}
 	}
-	c.ok(d.ConfigureVCPU(c.ctx, polyvisor.VCPUConfig{Weight: 500}), "configure")
-	c.check(weight() == 500, "the weight is %d, want 500", weight())
+	is := func(want polyvisor.VCPUConfig, when string) {
+		got := settings()
+		c.check(got.Weight == want.Weight, "the weight %s is %d, want %d", when, got.Weight, want.Weight)
+		c.check(got.Affinity == want.Affinity, "%s vCPU 0 may run on %q, want %q", when, got.Affinity, want.Affinity)
+		if !c.has(polyvisor.FeatureVCPUInfo) {
+			return
+		}
+		list, err := d.VCPUs(c.ctx)
+		c.ok(err, "vCPUs")
+		c.check(len(list) > 0 && list[0].Affinity == want.Affinity, "%s the vCPUs are %+v, want the affinity %q of the first", when, list, want.Affinity)
+	}
+	kept, run := polyvisor.VCPUConfig{Weight: 500}, polyvisor.VCPUConfig{Weight: 50}
+	pins := c.has(polyvisor.FeatureVCPUPin)
+	if pins {
+		kept.Affinity, run.Affinity = polyvisor.CPUs(0), polyvisor.CPUs(min(1, n.CPUs-1))
+	}
+	c.ok(d.ConfigureVCPU(c.ctx, kept), "configure")
+	is(kept, "in the definition")
 	c.fails(d.ConfigureVCPU(c.ctx, polyvisor.VCPUConfig{Weight: 10001}), "a weight that is too great", polyvisor.CodeInvalidConfig)
+	if pins {
+		c.fails(d.ConfigureVCPU(c.ctx, polyvisor.VCPUConfig{Affinity: polyvisor.CPUs(polyvisor.MaxCPU)}), "CPUs that the host has not", polyvisor.CodeInvalidConfig)
+	}
 	c.fails(d.ConfigureVCPU(c.ctx, polyvisor.VCPUConfig{Number: 1000}), "a vCPU that the domain has not", polyvisor.CodeInvalidConfig)
+	is(kept, "after settings that were refused")
 	c.ok(d.Start(c.ctx), "start")
-	c.ok(d.ConfigureVCPU(c.ctx, polyvisor.VCPUConfig{Weight: 50}), "configure the run")
-	c.check(weight() == 50, "the weight in the run is %d, want 50", weight())
+	is(kept, "at the start of the run")
+	c.ok(d.ConfigureVCPU(c.ctx, run), "configure the run")
+	is(run, "in the run")
 	c.ok(d.Destroy(c.ctx), "destroy")
-	c.check(weight() == 500, "the weight after the run is %d, want 500", weight())
+	is(kept, "after the run")
+	c.ok(d.ConfigureVCPU(c.ctx, polyvisor.VCPUConfig{Weight: 70}), "configure without an affinity")
+	is(polyvisor.VCPUConfig{Weight: 70}, "after settings without an affinity")
 }

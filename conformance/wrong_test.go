@@ -45,6 +45,7 @@ type call struct {
 	key      *polyvisor.Key
 	path     string
 	memory   *polyvisor.Bytes
+	vcpu     *polyvisor.VCPUConfig
 	device   *polyvisor.Device
 	readOnly bool
 	result   *polyvisor.Instance
@@ -346,7 +347,7 @@ func (i *wrongInstance) PinVCPU(ctx context.Context, vcpu int, cpus polyvisor.CP
 }
 
 func (i *wrongInstance) ConfigureVCPU(ctx context.Context, v polyvisor.VCPUConfig) error {
-	return i.do(ctx, "configure vcpu", func() error { return i.Instance.(polyvisor.VCPUConfigurer).ConfigureVCPU(ctx, v) })
+	return i.do(ctx, "configure vcpu", func() error { return i.Instance.(polyvisor.VCPUConfigurer).ConfigureVCPU(ctx, v) }, func(c *call) { c.vcpu = &v })
 }
 
 func (i *wrongInstance) AttachDevice(ctx context.Context, dev polyvisor.Device) error {
