@@ -8,7 +8,7 @@
 //			dir := t.TempDir()
 //			return conformance.Harness{
 //				Open: func(ctx context.Context, opts ...polyvisor.Option) (*polyvisor.Conn, error) {
-//					return polyvisor.Open(ctx, "mine:///"+dir, opts...)
+//					return polyvisor.Open(ctx, "mine:///"+filepath.Base(filepath.Dir(dir)), opts...)
 //				},
 //				Config: &polyvisor.Config{Memory: 64 * polyvisor.MiB},
 //				Guest:  conformance.BuiltinGuest(),
