@@ -30,7 +30,7 @@ func (i *instance) control(ctx context.Context, f func(c *vmmproc.Client) error)
 			return classify(err)
 		}
 		c, err := vmmproc.Dial(ctx, run.Dir)
-		if errors.Is(err, vmmproc.ErrNotReady) && !run.Started {
+		if (errors.Is(err, vmmproc.ErrNotReady) || errors.Is(err, vmmproc.ErrGone)) && !run.Started {
 			select {
 			case <-time.After(5 * time.Millisecond):
 				continue

@@ -103,7 +103,7 @@ func (r Result) ExitCode() int {
 	return 0
 }
 
-// ErrHung is matched by the error of Run when the machine itself hung: its kernel or the emulator below it, not a
+// ErrHung is matched by the error of Run when the machine itself hung or died: its kernel or the emulator below it, not a
 // command in it. The Result then has the commands that had ended.
 var ErrHung = errors.New("the nested machine hung")
 
