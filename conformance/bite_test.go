@@ -8,6 +8,7 @@ import (
 
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/conformance"
+	"github.com/polyvisor/polyvisor/conformance/testkernel"
 	"github.com/polyvisor/polyvisor/drivers/fake"
 )
 
@@ -33,6 +34,7 @@ func wrongHarness(t *testing.T, f *fault) conformance.Harness {
 		},
 		Config:  &polyvisor.Config{Memory: 64 * polyvisor.MiB},
 		Guest:   conformance.BuiltinGuest(),
+		Kernel:  testkernel.ELF(),
 		Dir:     t.TempDir(),
 		Require: polyvisor.Features(),
 		Timeout: 2 * time.Second,

@@ -5,6 +5,7 @@ import (
 
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/conformance"
+	"github.com/polyvisor/polyvisor/conformance/testkernel"
 	"github.com/polyvisor/polyvisor/drivers/fake"
 	"github.com/polyvisor/polyvisor/internal/leaktest"
 )
@@ -19,6 +20,7 @@ func fakeHarness(t *testing.T) conformance.Harness {
 		Open:    h.Open,
 		Config:  &polyvisor.Config{Memory: 64 * polyvisor.MiB},
 		Guest:   conformance.BuiltinGuest(),
+		Kernel:  testkernel.ELF(),
 		Dir:     t.TempDir(),
 		Require: polyvisor.Features(),
 	}

@@ -30,6 +30,11 @@ type Harness struct {
 	// Guest tells how to talk to that guest. Without it the cases that need its
 	// word are skipped.
 	Guest *Guest
+	// Kernel is the content of a kernel that prints the CRC-32 (IEEE) of its initial
+	// RAM disk, as eight hexadecimal digits, and obeys or prints its command line:
+	// what package testkernel gives, for drivers that boot that. Without it the
+	// suite compares only what Config tells of kernels.
+	Kernel []byte
 	// Dir is a directory, on the host of the hypervisor and on this one, where
 	// files may be made. A temporary one is made if it is empty.
 	Dir string
@@ -74,6 +79,9 @@ type Guest struct {
 	// the MiB of memory that answer. In both it is the first number.
 	CPUs   string
 	Memory string
+	// Auto, followed by a command, stands at the end of the kernel's command line
+	// and has the guest obey the command before it prints its first prompt.
+	Auto string
 	// PowerOff, Reboot and Crash end the run in that way.
 	PowerOff string
 	Reboot   string
@@ -99,7 +107,7 @@ type Guest struct {
 // say no more.
 func BuiltinGuest() *Guest {
 	return &Guest{
-		Prompt: "pv> ", Echo: "echo", CPUs: "cpus", Memory: "mem",
+		Prompt: "pv> ", Echo: "echo", CPUs: "cpus", Memory: "mem", Auto: "auto=",
 		PowerOff: "poweroff", Reboot: "reboot", Crash: "crash", Busy: "spin",
 		Read: "read", Write: "write", Flush: "flush", Send: "send",
 	}

@@ -106,6 +106,22 @@ func (t *talk) await(want string) string {
 	}
 }
 
+// awaits waits for a text, wherever it is in what the guest prints; what says
+// what it stands for.
+func (t *talk) awaits(what, want string) {
+	for !strings.Contains(t.all(), want) {
+		select {
+		case <-t.changed:
+			continue
+		case <-t.over:
+		case <-t.c.ctx.Done():
+		}
+		if said := t.all(); !strings.Contains(said, want) {
+			t.c.Fatalf("the guest does not print %s, %q; it printed %q", what, want, tail(said))
+		}
+	}
+}
+
 func tail(s string) string {
 	const keep = 500
 	if len(s) > keep {

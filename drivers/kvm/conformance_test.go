@@ -11,6 +11,7 @@ import (
 
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/conformance"
+	"github.com/polyvisor/polyvisor/conformance/testkernel"
 	_ "github.com/polyvisor/polyvisor/drivers/kvm"
 )
 
@@ -42,6 +43,7 @@ func conformanceHarness(t *testing.T) conformance.Harness {
 		},
 		Config: &polyvisor.Config{Memory: 64 * polyvisor.MiB},
 		Guest:  conformance.BuiltinGuest(),
+		Kernel: testkernel.ELF(),
 		Dir:    t.TempDir(),
 	}
 }
