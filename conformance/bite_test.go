@@ -38,6 +38,8 @@ func wrongHarness(t *testing.T, f *fault) conformance.Harness {
 		Dir:     t.TempDir(),
 		Require: polyvisor.Features(),
 		Timeout: 2 * time.Second,
+		Hang:    hangs(hv),
+		End:     ends(hv),
 	}
 }
 

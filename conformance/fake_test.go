@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/polyvisor/polyvisor"
@@ -23,6 +24,24 @@ func fakeHarness(t *testing.T) conformance.Harness {
 		Kernel:  testkernel.ELF(),
 		Dir:     t.TempDir(),
 		Require: polyvisor.Features(),
+		Hang:    hangs(h),
+		End:     ends(h),
+	}
+}
+
+// hangs is Harness.Hang of a fake hypervisor.
+func hangs(h *fake.Hypervisor) func(context.Context, string) (func(), error) {
+	return func(_ context.Context, name string) (func(), error) { return h.Stall(name) }
+}
+
+// ends is Harness.End of a fake hypervisor.
+func ends(h *fake.Hypervisor) func(context.Context, string, polyvisor.StopReason) error {
+	return func(_ context.Context, name string, reason polyvisor.StopReason) error {
+		g, err := h.Guest(name)
+		if err == nil {
+			err = g.End(reason, "as the test has it")
+		}
+		return err
 	}
 }
 

@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"context"
 	"os"
 	"reflect"
 	"regexp"
@@ -122,6 +123,56 @@ func configFaults() []fault {
 		ignores("Log.Path").named("nothing is logged", "console/hypervisor-log", "the log has nothing that the hypervisor says"),
 		ignores("Log.Open").named("open logs are ignored", "files/open", "the open log has nothing"),
 		ignores("Boot.Initrd.Open").named("open initial RAM disks are ignored", "files/open", "does not print the CRC-32 of its initial RAM disk"),
+	}
+}
+
+// waitsFor makes an operation wait until its context ends while the domain that
+// the suite hangs runs.
+func waitsFor(op string, when func(*call) bool) func(*call, func() error) error {
+	return on(op, func(c *call, next func() error) error {
+		hung := c.d.byName(conformance.Prefix + "hung")
+		if hung == nil || !when(c) {
+			return next()
+		}
+		if s, err := hung.State(context.Background()); err != nil || !s.Active() || c.d.byName(conformance.Prefix+"runs") == nil {
+			return next()
+		}
+		<-c.ctx.Done()
+		return c.ctx.Err()
+	})
+}
+
+func always(*call) bool { return true }
+
+func isHung(c *call) bool { return c.inst != nil && c.inst.Name() == conformance.Prefix+"hung" }
+
+// hangFaults wait for a domain that does not answer.
+func hangFaults() []fault {
+	const of = "list/while-busy"
+	return []fault{
+		{name: "a list that asks the domain that hangs", of: of, says: "list while a domain hangs: ", op: waitsFor("list", always)},
+		{name: "a lookup that asks the domain that hangs", of: of, says: "lookup of the one that hangs while a domain hangs: ",
+			op: waitsFor("lookup", func(c *call) bool { return c.key.Name == conformance.Prefix+"hung" })},
+		{name: "a state that waits for the answer", of: of, says: "count while a domain hangs: ", op: waitsFor("state", isHung)},
+		{name: "statistics of all that wait for one", of: of, says: "statistics of all while a domain hangs: ", op: waitsFor("stats", isHung)},
+		{name: "one thing at a time", of: of, says: "life of another one while a domain hangs: ", op: waitsFor("define", always)},
+		{name: "what hangs cannot be destroyed", of: of, says: "after the destruction of a domain that hung the domain is running",
+			op: on("destroy", func(c *call, next func() error) error {
+				if isHung(c) {
+					return nil
+				}
+				return next()
+			})},
+		{name: "the hang is told as the end", of: of, says: "is without pvtest-hung",
+			op: on("state", func(c *call, next func() error) error {
+				if isHung(c) && c.active() && c.d.h.count("state of what hangs") > 2 { // start and suspend ask
+					return c.inst.Destroy(c.ctx)
+				}
+				return next()
+			})},
+		{name: "hang-ups are told as crashes", of: "wait/reasons", says: "want hangup", stop: rewrite(polyvisor.StopHangup, polyvisor.StopCrash)},
+		{name: "what firmware refuses is told as a failed start", of: "wait/reasons", says: "want firmware-key-mismatch", stop: rewrite(polyvisor.StopFirmwareKeyMismatch, polyvisor.StopStartFailed)},
+		{name: "nobody knows why", of: "wait/reasons", says: "want unrecognised", stop: rewrite(polyvisor.StopUnrecognised, polyvisor.StopUnknown)},
 	}
 }
 

@@ -42,9 +42,15 @@ type Harness struct {
 	Require []polyvisor.Feature
 	// Timeout is the time limit of a case; DefaultTimeout if zero.
 	Timeout time.Duration
-	// Hang makes a running domain stop answering its hypervisor until release
-	// is called. It is optional.
+	// Hang makes what runs a domain stop answering the hypervisor until release
+	// is called, which may be after the end of the domain. It is optional; with it
+	// list/while-busy proves that nothing waits for one domain.
 	Hang func(ctx context.Context, name string) (release func(), err error)
+	// End ends the run of a domain for the reason, as the hypervisor does it and
+	// not by an operation or by the guest's word; what cannot be brought about is
+	// an error that matches ErrUnsupported. It is optional; with it wait/reasons
+	// proves the reasons that no guest has a word for.
+	End func(ctx context.Context, name string, reason polyvisor.StopReason) error
 	// Close releases what the harness holds. It is optional.
 	Close func() error
 }

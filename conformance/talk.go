@@ -29,7 +29,7 @@ func (c *C) console(d *polyvisor.Domain, o polyvisor.ConsoleOptions) *talk {
 	c.ok(err, "open the console of %s", d.Name())
 	t := &talk{c: c, rwc: rwc, changed: make(chan struct{}, 1), over: make(chan struct{})}
 	go t.read()
-	c.cleanup(t.close)
+	c.cleanup("closing a console", t.close)
 	return t
 }
 
