@@ -33,7 +33,7 @@ func wrongHarness(t *testing.T, f *fault) conformance.Harness {
 			return polyvisor.Open(ctx, "wrong:///x", append(opts, polyvisor.WithRegistry(reg))...)
 		},
 		Config:  &polyvisor.Config{Memory: 64 * polyvisor.MiB},
-		Guest:   conformance.BuiltinGuest(),
+		Guest:   fakeGuest(),
 		Kernel:  testkernel.ELF(),
 		Dir:     t.TempDir(),
 		Require: polyvisor.Features(),

@@ -39,7 +39,7 @@ func (c Case) Feature() string {
 // groups are the parts of the suite in the order in which they run: what the
 // later ones build upon comes first.
 var groups = []func() []Case{
-	connectionCases, lookupCases, configCases, fieldCases, lifecycleCases, uniqueCases, waitCases, consoleCases, policyCases,
+	connectionCases, lookupCases, configCases, fieldCases, lifecycleCases, guestStateCases, uniqueCases, waitCases, consoleCases, policyCases,
 	memoryCases, vcpuCases, deviceCases, fileCases, saveCases, xmlCases, metadataCases, statsCases, eventCases,
 	cancelCases, loadCases, matrixCases, declaredCases, leakCases,
 }

@@ -20,13 +20,21 @@ func fakeHarness(t *testing.T) conformance.Harness {
 	return conformance.Harness{
 		Open:    h.Open,
 		Config:  &polyvisor.Config{Memory: 64 * polyvisor.MiB},
-		Guest:   conformance.BuiltinGuest(),
+		Guest:   fakeGuest(),
 		Kernel:  testkernel.ELF(),
 		Dir:     t.TempDir(),
 		Require: polyvisor.Features(),
 		Hang:    hangs(h),
 		End:     ends(h),
 	}
+}
+
+// fakeGuest is how to talk to the fake's guest, which has a few words more than
+// built-in guests that are not simulated.
+func fakeGuest() *conformance.Guest {
+	g := conformance.BuiltinGuest()
+	g.Block, g.Linger = "block", "button hold"
+	return g
 }
 
 // hangs is Harness.Hang of a fake hypervisor.

@@ -176,6 +176,26 @@ func hangFaults() []fault {
 	}
 }
 
+// guestStateFaults tell the states that a guest brings about wrongly.
+var guestStateFaults = []fault{
+	{name: "what is blocked is told as running", of: "life/guest-states", says: "waited in vain until the domain is blocked", state: func(s polyvisor.State) polyvisor.State {
+		if s == polyvisor.Blocked {
+			return polyvisor.Running
+		}
+		return s
+	}},
+	{name: "Info knows nothing of a shutdown", of: "life/guest-states", says: "Info of a domain that is in shutdown is", info: func(i *polyvisor.Info) {
+		if i.State == polyvisor.ShuttingDown {
+			i.State = polyvisor.Running
+		}
+	}},
+	{name: "vCPUs of suspended guests run", of: "vcpu/info", says: "of a suspended domain is told as running, want blocked", vcpus: eachVCPU(func(v *polyvisor.VCPU) {
+		if v.State == polyvisor.VCPUBlocked {
+			v.State = polyvisor.VCPURunning
+		}
+	})},
+}
+
 // failing runs cases against a driver with a fault, in their order, until one
 // fails.
 func failing(t *testing.T, f *fault, names ...string) (r conformance.Result) {

@@ -92,6 +92,11 @@ type Guest struct {
 	PowerOff string
 	Reboot   string
 	Crash    string
+	// Block makes the guest wait for a resource, and Linger makes it take its time
+	// when it is to shut down: it does not come to an end. Simulated guests have
+	// them.
+	Block  string
+	Linger string
 	// Busy computes without end, so that the guest uses CPU time.
 	Busy string
 	// Read, followed by a space, the target of a disk, a space and the number of
