@@ -43,8 +43,9 @@ type Harness struct {
 	// Timeout is the time limit of a case; DefaultTimeout if zero.
 	Timeout time.Duration
 	// Hang makes what runs a domain stop answering the hypervisor until release
-	// is called, which may be after the end of the domain. It is optional; with it
-	// list/while-busy proves that nothing waits for one domain.
+	// is called, which may be after the end of the domain; ErrUnsupported if it
+	// cannot. It is optional; with it list/while-busy proves that nothing waits for
+	// one domain.
 	Hang func(ctx context.Context, name string) (release func(), err error)
 	// End ends the run of a domain for the reason, as the hypervisor does it and
 	// not by an operation or by the guest's word; what cannot be brought about is

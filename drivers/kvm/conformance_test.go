@@ -4,8 +4,6 @@ package kvm_test
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -45,6 +43,10 @@ func conformanceHarness(t *testing.T) conformance.Harness {
 		q.Set(name, filepath.Join(dir, name))
 	}
 	uri := "kvm:///session?" + q.Encode()
+	parsed, err := polyvisor.ParseURI(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return conformance.Harness{
 		Open: func(ctx context.Context, opts ...polyvisor.Option) (*polyvisor.Conn, error) {
 			return polyvisor.Open(ctx, uri, opts...)
@@ -54,42 +56,23 @@ func conformanceHarness(t *testing.T) conformance.Harness {
 		Kernel: testkernel.ELF(),
 		Dir:    t.TempDir(),
 		Hang: func(_ context.Context, name string) (func(), error) {
-			fd, err := processOf(dir, name)
+			p, err := kvm.ProcessOf(parsed, name)
 			if err != nil {
 				return nil, err
 			}
 			// A run that has ended needs no signal.
-			return func() { _ = unix.PidfdSendSignal(fd, unix.SIGCONT, nil, 0); unix.Close(fd) }, unix.PidfdSendSignal(fd, unix.SIGSTOP, nil, 0)
+			return func() { _ = p.Signal(unix.SIGCONT); _ = p.Release() }, p.Signal(unix.SIGSTOP)
 		},
 		End: func(_ context.Context, name string, reason polyvisor.StopReason) error {
 			if reason != polyvisor.StopServiceDied {
 				return polyvisor.ErrUnsupported
 			}
-			fd, err := processOf(dir, name)
+			p, err := kvm.ProcessOf(parsed, name)
 			if err != nil {
 				return err
 			}
-			defer unix.Close(fd)
-			return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+			defer p.Release()
+			return p.Kill()
 		},
 	}
-}
-
-// processOf gives a descriptor of the process that runs a domain.
-func processOf(dir, name string) (int, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "run", "*", "run.json"))
-	if err != nil {
-		return -1, err
-	}
-	for _, f := range files {
-		var run struct {
-			PID  int
-			Name string
-		}
-		text, err := os.ReadFile(f)
-		if err == nil && json.Unmarshal(text, &run) == nil && run.Name == name {
-			return unix.PidfdOpen(run.PID, 0)
-		}
-	}
-	return -1, fmt.Errorf("%w: no run of a domain named %q", polyvisor.ErrNotFound, name)
 }
