@@ -163,7 +163,7 @@ func hangFaults() []fault {
 				}
 				return next()
 			})},
-		{name: "the hang is told as the end", of: of, says: "is without pvtest-hung",
+		{name: "the hang is told as the end", of: of, says: "destroy a domain that hangs: ",
 			op: on("state", func(c *call, next func() error) error {
 				if isHung(c) && c.active() && c.d.h.count("state of what hangs") > 2 { // start and suspend ask
 					return c.inst.Destroy(c.ctx)
