@@ -2,6 +2,8 @@ package conformance_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,30 +15,55 @@ import (
 
 // wrongHarness is a harness for a driver with a fault.
 func wrongHarness(t *testing.T, f *fault) conformance.Harness {
+	h, done := newWrong(f, t.TempDir())
+	t.Cleanup(done)
+	return h
+}
+
+// newWrong is a harness for a fresh driver with a fault, and what undoes it.
+func newWrong(f *fault, dir string) (conformance.Harness, func()) {
 	hv := fake.New(fake.Options{})
-	shared := &host{f: f, calls: make(map[string]int)}
-	t.Cleanup(func() {
+	shared := &host{f: f, calls: make(map[string]int), notes: make(map[string]int)}
+	done := func() {
 		for _, undo := range shared.cleanup {
 			undo()
 		}
 		hv.Close()
-	})
+	}
 	reg := new(polyvisor.Registry)
 	reg.Register("wrong", polyvisor.Registration{Open: func(ctx context.Context, _ *polyvisor.URI, o polyvisor.OpenOptions) (polyvisor.Driver, error) {
-		d := &wrongDriver{hv.Driver(), shared}
+		d := &wrongDriver{Driver: hv.Driver(), h: shared, n: shared.count("connections"), readOnly: o.ReadOnly}
 		err := d.do(&call{op: "open", ctx: ctx, readOnly: o.ReadOnly}, func() error { return nil })
 		return d, err
 	}})
-	return conformance.Harness{
+	h := conformance.Harness{
 		Open: func(ctx context.Context, opts ...polyvisor.Option) (*polyvisor.Conn, error) {
 			return polyvisor.Open(ctx, "wrong:///x", append(opts, polyvisor.WithRegistry(reg))...)
 		},
 		Config:  &polyvisor.Config{Memory: 64 * polyvisor.MiB},
 		Guest:   conformance.BuiltinGuest(),
-		Dir:     t.TempDir(),
+		Dir:     dir,
 		Require: polyvisor.Features(),
 		Timeout: 2 * time.Second,
 	}
+	if f.without != nil {
+		h.Require = nil
+	}
+	if f.kernel {
+		path := filepath.Join(dir, "kernel")
+		_ = os.WriteFile(path, fake.KernelImage(), 0o600) // if it fails the cases do
+		h.Config.Boot.Kernel = polyvisor.Path(path)
+	}
+	return h, done
+}
+
+// The wrong driver without a fault is right, so it is the faults that are caught.
+func TestWithoutFault(t *testing.T) {
+	conformance.Run(t, func(t *testing.T) conformance.Harness {
+		h := wrongHarness(t, &fault{})
+		h.Timeout = 0
+		return h
+	})
 }
 
 // Every fault is caught by the case that is meant for it, and by its message.
@@ -58,15 +85,6 @@ func TestSuiteBites(t *testing.T) {
 			}
 		})
 	}
-}
-
-// The wrong driver without a fault is right, so it is the faults that are caught.
-func TestWithoutFault(t *testing.T) {
-	conformance.Run(t, func(t *testing.T) conformance.Harness {
-		h := wrongHarness(t, &fault{})
-		h.Timeout = 0
-		return h
-	})
 }
 
 // No case is without a fault that it catches, and no fault is for a case that

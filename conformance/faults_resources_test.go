@@ -249,6 +249,9 @@ func policyFaults() []fault {
 	var list []fault
 	for _, end := range []string{"poweroff", "reboot", "crash"} {
 		for action, wrong := range other {
+			if end == "crash" && action == polyvisor.ActionDestroy {
+				continue // is for life/crash
+			}
 			if end == "crash" && action == polyvisor.ActionPreserve {
 				// Destroyed, it is crashed as well, but has no ID.
 				list = append(list, fault{name: "crash: destroy for preserve", of: "policy/crash-preserve", says: "a preserved domain has ID", op: policy(end, wrong)})

@@ -12,6 +12,9 @@ func policyCases() []Case {
 	var cases []Case
 	for _, e := range guestEnds {
 		for _, a := range actions {
+			if e.reason == polyvisor.StopCrash && a.action == polyvisor.ActionDestroy {
+				continue // is life/crash
+			}
 			features := []polyvisor.Feature{polyvisor.FeatureConsole}
 			if a.action != e.usual {
 				features = append(features, polyvisor.FeatureLifecyclePolicy)
