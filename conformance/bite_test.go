@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -64,48 +63,4 @@ func TestWithoutFault(t *testing.T) {
 		h.Timeout = 0
 		return h
 	})
-}
-
-// Every fault is caught by the case that is meant for it, and by its message.
-func TestSuiteBites(t *testing.T) {
-	for _, f := range faults() {
-		t.Run(f.of+"/"+f.name, func(t *testing.T) {
-			if !strings.HasPrefix(f.of, "leak/") { // those count the goroutines of the program
-				t.Parallel()
-			}
-			results := conformance.Check(t.Context(), wrongHarness(t, &f), conformance.Only(func(c conformance.Case) bool { return c.Name == f.of }))
-			if len(results) != 1 {
-				t.Fatalf("results %+v; is there a case %s?", results, f.of)
-			}
-			switch r := results[0]; {
-			case r.Name != f.of || r.Status != conformance.Failed:
-				t.Errorf("case %s %s, want case %s to fail", r.Name, r.Status, f.of)
-			case !strings.Contains(r.Reason, f.says):
-				t.Errorf("case %s fails with\n%s\nand not with %q", r.Name, r.Reason, f.says)
-			}
-		})
-	}
-}
-
-// No case is without a fault that it catches, and no fault is for a case that
-// does not exist.
-func TestEveryCaseHasAFault(t *testing.T) {
-	cases := map[string]int{}
-	for _, c := range conformance.Cases() {
-		if _, twice := cases[c.Name]; twice {
-			t.Errorf("two cases are named %s", c.Name)
-		}
-		cases[c.Name] = 0
-	}
-	for _, f := range faults() {
-		if _, ok := cases[f.of]; !ok {
-			t.Errorf("fault %q is for the case %s, which does not exist", f.name, f.of)
-		}
-		cases[f.of]++
-	}
-	for name, n := range cases {
-		if n == 0 {
-			t.Errorf("no fault shows that case %s catches anything: add one to faults", name)
-		}
-	}
 }

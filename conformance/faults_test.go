@@ -62,7 +62,8 @@ func destroy(c *call) error { return c.inst.Destroy(c.ctx) }
 // faults are at least one for each case.
 func faults() []fault {
 	return slices.Concat(connectionFaults, lifeFaults(), waitFaults, resourceFaults, deviceFaults(), storedFaults, eventFaults,
-		loadFaults, policyFaults(), matrixFaults, declaredFaults())
+		loadFaults, matrixFaults, declaredFaults(),
+		narrowLifeFaults(), narrowGuestFaults(), narrowResourceFaults(), narrowDeviceFaults(), narrowStoredFaults(), narrowEventFaults(), narrowLoadFaults())
 }
 
 var connectionFaults = []fault{
