@@ -9,6 +9,7 @@ import (
 
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/conformance"
+	"github.com/polyvisor/polyvisor/conformance/testkernel"
 	"github.com/polyvisor/polyvisor/drivers/fake"
 )
 
@@ -40,10 +41,13 @@ func newWrong(f *fault, dir string) (conformance.Harness, func()) {
 			return polyvisor.Open(ctx, "wrong:///x", append(opts, polyvisor.WithRegistry(reg))...)
 		},
 		Config:  &polyvisor.Config{Memory: 64 * polyvisor.MiB},
-		Guest:   conformance.BuiltinGuest(),
+		Guest:   fakeGuest(),
+		Kernel:  testkernel.ELF(),
 		Dir:     dir,
 		Require: polyvisor.Features(),
 		Timeout: 2 * time.Second,
+		Hang:    hangs(hv),
+		End:     ends(hv),
 	}
 	if f.without != nil {
 		h.Require = nil

@@ -40,8 +40,8 @@ func (c Case) Feature() string {
 // later ones build upon comes first. What a driver declares decides which cases
 // are run, so that is tested before all that relies on it.
 var groups = []func() []Case{
-	connectionCases, declaredCases, configCases, lookupCases, lifecycleCases, uniqueCases, policyCases, waitCases, consoleCases,
-	memoryCases, vcpuCases, deviceCases, fileCases, saveCases, xmlCases, metadataCases, statsCases, eventCases,
+	connectionCases, declaredCases, configCases, lookupCases, lifecycleCases, guestStateCases, uniqueCases, policyCases, waitCases, consoleCases,
+	memoryCases, vcpuCases, deviceCases, fileCases, fieldCases, saveCases, xmlCases, metadataCases, statsCases, eventCases,
 	cancelCases, loadCases, matrixCases, leakCases,
 }
 

@@ -60,6 +60,8 @@ func connectionIdentity(c *C) {
 	v, err := c.conn.Version(c.ctx)
 	c.ok(err, "version")
 	c.check(v.Library == polyvisor.LibraryVersion && v.Hypervisor != "", "version %+v", v)
+	library, _ := v.Numbers() // a hypervisor's text need not have one
+	c.check(library > 0, "the versions %+v have no number for the library", v)
 	n, err := c.conn.Node(c.ctx)
 	c.ok(err, "node info")
 	c.check(n.CPUs > 0 && n.Memory > 0 && n.Model != "", "the host %+v has no CPU, no memory or no model", n)

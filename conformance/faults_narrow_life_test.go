@@ -60,6 +60,25 @@ func narrowLifeFaults() []fault {
 					c.Vsock = &polyvisor.VsockConfig{CID: 5}
 				}
 			}},
+		{name: "a domain keeps its ID for ever", of: "id/rising", says: "comes after",
+			op: on("info", func(c *call, next func() error) error {
+				err := next()
+				if err == nil && c.info.ID > 0 {
+					if first := c.d.h.get("ID", c.id()); first > 0 {
+						c.info.ID = first
+					}
+					c.d.h.note(c.info.ID, "ID", c.id())
+				}
+				return err
+			})},
+		{name: "what is suspended uses CPU time", of: "life/suspend-resume", says: "of CPU time",
+			op: on("info", func(c *call, next func() error) error {
+				err := next()
+				if err == nil && c.info.State == polyvisor.Paused {
+					c.info.CPUTime += time.Duration(c.d.h.add(1, "asked")) * time.Second
+				}
+				return err
+			})},
 		{name: "a name keeps its UUID for ever", of: "life/persistent", says: "got the UUID of the one that was removed", op: keepsUUIDs()},
 		{name: "undefine destroys what is persistent", of: "life/persistent-to-transient", says: "state after undefine",
 			op: before("undefine", func(c *call) {

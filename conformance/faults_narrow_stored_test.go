@@ -164,8 +164,8 @@ func narrowLoadFaults() []fault {
 				}
 				return next()
 			})},
-		{name: "no vCPUs of paused domains", of: "matrix/paused", says: "VCPUs of a domain that is paused",
-			op: on("vcpus", func(c *call, next func() error) error {
+		{name: "no statistics of paused domains", of: "matrix/paused", says: "Stats of a domain that is paused",
+			op: on("stats", func(c *call, next func() error) error {
 				if s, _ := c.inst.State(c.ctx); s == polyvisor.Paused {
 					return polyvisor.ErrBusy
 				}

@@ -62,7 +62,7 @@ func destroy(c *call) error { return c.inst.Destroy(c.ctx) }
 // faults are at least one for each case.
 func faults() []fault {
 	return slices.Concat(connectionFaults, lifeFaults(), waitFaults, resourceFaults, deviceFaults(), storedFaults, eventFaults,
-		loadFaults, matrixFaults, declaredFaults(),
+		loadFaults, matrixFaults, declaredFaults(), configFaults(), hangFaults(), guestStateFaults,
 		narrowLifeFaults(), narrowGuestFaults(), narrowResourceFaults(), narrowDeviceFaults(), narrowStoredFaults(), narrowEventFaults(), narrowLoadFaults())
 }
 

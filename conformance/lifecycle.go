@@ -150,7 +150,7 @@ func lifecycleCases() []Case {
 			Name:     "life/set-state",
 			Features: []polyvisor.Feature{polyvisor.FeatureSuspend},
 			Rule:     "SetState takes a domain from any state to running, paused and shut off by the operations of the transition table, and does nothing if it is there already; other states cannot be asked for.",
-			Seeds:    []string{"set_vm_state", "get_vm_state", "vm_state", "VM_STATE_RUNNING", "VIR_DOMAIN_NOSTATE", "VIR_DOMAIN_BLOCKED", "virDomainState"},
+			Seeds:    []string{"set_vm_state", "get_vm_state", "vm_state", "VM_STATE_RUNNING", "VIR_DOMAIN_NOSTATE", "virDomainState"},
 			Run:      lifeSetState,
 		},
 		{
@@ -178,6 +178,7 @@ func lifePersistent(c *C) {
 		err := d.Start(ctx)
 		cancel()
 		c.ok(err, "start")
+		c.check(polyvisor.VMErrorOf(err) == polyvisor.VMSuccess, "the VM Handler API's number of a success is %d, want VM_SUCCESS", polyvisor.VMErrorOf(err))
 		c.state(d, polyvisor.Running, "start")
 		c.persistent(d, true, "start")
 		id := c.info(d).ID

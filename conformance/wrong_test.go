@@ -2,6 +2,7 @@ package conformance_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -264,6 +265,9 @@ func (d *wrongDriver) BulkStats(ctx context.Context, list []polyvisor.Instance) 
 	var all []polyvisor.Stats
 	for _, i := range list {
 		s, err := i.(*wrongInstance).Stats(ctx)
+		if errors.Is(err, polyvisor.ErrNotFound) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
