@@ -183,13 +183,19 @@ func (c *C) has(features ...polyvisor.Feature) bool {
 
 // eventually waits until f is true, and ends the case if that does not come.
 func (c *C) eventually(what string, f func() bool) {
+	came := false
+	defer func() {
+		if !came && c.ctx.Err() != nil { // also if it ended in the midst of f
+			c.Errorf("waited in vain until %s", what)
+		}
+	}()
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		if f() {
+		if came = f(); came {
 			return
 		}
 		select {
 		case <-c.ctx.Done():
-			c.Fatalf("waited in vain until %s", what)
+			runtime.Goexit()
 		case <-time.After(wait):
 		}
 	}

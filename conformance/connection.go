@@ -50,18 +50,6 @@ func connectionCases() []Case {
 			Seeds: []string{"virConnectOpenReadOnly"},
 			Run:   connectionReadOnly,
 		},
-		{
-			Name:  "connection/bad-context",
-			Rule:  "A call with a context that has ended does nothing and fails with the context's error.",
-			Seeds: []string{"thread safety"},
-			Run: func(c *C) {
-				ctx := ended(c)
-				_, err := c.conn.Define(ctx, c.Config("never"))
-				c.fails(err, "define with an ended context", polyvisor.CodeCanceled)
-				_, err = c.conn.Domain(c.ctx, Prefix+"never")
-				c.fails(err, "lookup of what was not defined", polyvisor.CodeNotFound)
-			},
-		},
 	}
 }
 

@@ -120,6 +120,7 @@ func configFaults() []fault {
 		ignores("Boot.CommandLine").named("the kernel gets no command line", "config/kernel", "does not print its command line"),
 		ignores("VCPU.Number").named("all settings are those of the first vCPU", "config/affinity", "vCPU 0 of 2 in the definition may run on"),
 		ignores("Boot.Initrd.Path").named("who cares for an initial RAM disk", "files/missing", "start without the file of its initrd: succeeded"),
+		ignores("Boot.Firmware.Path").named("who cares for firmware", "files/missing", "start without the file of its firmware: succeeded"),
 		ignores("Log.Path").named("nothing is logged", "console/hypervisor-log", "the log has nothing that the hypervisor says"),
 		ignores("Log.Open").named("open logs are ignored", "files/open", "the open log has nothing"),
 		ignores("Boot.Initrd.Open").named("open initial RAM disks are ignored", "files/open", "does not print the CRC-32 of its initial RAM disk"),

@@ -12,6 +12,9 @@ func policyCases() []Case {
 	var cases []Case
 	for _, e := range guestEnds {
 		for i, a := range actions {
+			if e.reason == polyvisor.StopCrash && a.action == polyvisor.ActionDestroy {
+				continue // is life/crash
+			}
 			number := polyvisor.LibvirtRestart(i + 1) // of the reference API
 			features := []polyvisor.Feature{polyvisor.FeatureConsole}
 			if a.action != e.usual {

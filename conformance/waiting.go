@@ -52,15 +52,6 @@ func waitCases() []Case {
 			},
 		},
 		{
-			Name:  "wait/never-run",
-			Rule:  "Wait of a domain that has never run fails with ErrInvalidState at once.",
-			Seeds: []string{"AVirtualMachine_waitForStop"},
-			Run: func(c *C) {
-				_, err := c.define("fresh").Wait(c.ctx)
-				c.fails(err, "wait for a domain that has never run", polyvisor.CodeInvalidState)
-			},
-		},
-		{
 			Name:  "wait/timeout",
 			Rule:  "The end of its context ends Wait with the context's error and has no effect on the domain.",
 			Seeds: []string{"AVirtualMachine_waitForStop", "AVIRTUAL_MACHINE_INFRASTRUCTURE_ERROR"},
