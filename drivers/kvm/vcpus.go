@@ -28,7 +28,7 @@ func (i *instance) vcpus(ctx context.Context, v view) ([]polyvisor.VCPU, error) 
 	if v.status != nil {
 		list, err := askVCPUs(ctx, v.run.Dir)
 		if err == nil {
-			return vcpusOf(list)
+			return vcpusOf(list, v.status.State == vmmproc.StatePaused)
 		}
 		if !errors.Is(err, vmmproc.ErrGone) && !errors.Is(err, vmmproc.ErrNotReady) {
 			return nil, ended(ctx, classify(err))
@@ -60,7 +60,8 @@ func askVCPUs(ctx context.Context, dir string) ([]vmmproc.VCPU, error) {
 	return c.VCPUs(ctx)
 }
 
-func vcpusOf(list []vmmproc.VCPU) ([]polyvisor.VCPU, error) {
+// vcpusOf translates. The thread of a paused vCPU may be seen on its way to sleep; it executes nothing.
+func vcpusOf(list []vmmproc.VCPU, paused bool) ([]polyvisor.VCPU, error) {
 	vcpus := make([]polyvisor.VCPU, len(list))
 	for n, v := range list {
 		// A thread that sleeps waits for an interrupt, or is paused.
@@ -68,7 +69,7 @@ func vcpusOf(list []vmmproc.VCPU) ([]polyvisor.VCPU, error) {
 		if v.CPU < 0 {
 			vcpus[n].State = polyvisor.VCPUOffline // its thread has ended
 		}
-		if v.Running {
+		if v.Running && !paused {
 			vcpus[n].State = polyvisor.VCPURunning
 		}
 		var err error
