@@ -15,7 +15,12 @@ require (
 	libvirt.org/go/libvirtxml v1.11010.0
 )
 
-require go.yaml.in/yaml/v3 v3.0.5 // indirect
+require (
+	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
+	github.com/digitalocean/go-libvirt v0.0.0-20260217163227-273eaa321819 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/crypto v0.48.0 // indirect
+)
 
 require (
 	github.com/hashicorp/errwrap v1.0.0 // indirect

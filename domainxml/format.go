@@ -18,6 +18,12 @@ type Options struct {
 	// Arch is the architecture of the guest in Go's words, as in
 	// polyvisor.Capabilities; it is left to the hypervisor if empty.
 	Arch string
+	// Machine is the model of the machine, and Emulator the program that runs it;
+	// both are left to the hypervisor if empty.
+	Machine, Emulator string
+	// Panic adds the device by which a guest's kernel tells that it has crashed,
+	// of the given model, such as "isa"; none if empty.
+	Panic string
 }
 
 // archs are libvirt's words for architectures.
@@ -51,12 +57,16 @@ func Format(c *polyvisor.Config, o Options) (string, error) {
 		Type: o.Type, Name: c.Name, Title: c.Title,
 		OnPoweroff: string(c.OnPoweroff), OnReboot: string(c.OnReboot), OnCrash: string(c.OnCrash),
 		OS: &libvirtxml.DomainOS{
-			Type:   &libvirtxml.DomainOSType{Type: "hvm", Arch: arch},
+			Type:   &libvirtxml.DomainOSType{Type: "hvm", Arch: arch, Machine: o.Machine},
 			Kernel: c.Boot.Kernel.Path, Initrd: c.Boot.Initrd.Path, Cmdline: c.Boot.CommandLine,
 		},
 		Features: &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}, APIC: &libvirtxml.DomainFeatureAPIC{}},
 		Clock:    &libvirtxml.DomainClock{Offset: "utc"},
 		Devices:  deviceList(c),
+	}
+	d.Devices.Emulator = o.Emulator
+	if o.Panic != "" {
+		d.Devices.Panics = []libvirtxml.DomainPanic{{Model: o.Panic}}
 	}
 	if c.UUID != uuid.Nil {
 		d.UUID = c.UUID.String()
