@@ -24,6 +24,8 @@ type Options struct {
 	// Panic adds the device by which a guest's kernel tells that it has crashed,
 	// of the given model, such as "isa"; none if empty.
 	Panic string
+	// Aliases gives devices names by which AliasID finds their DeviceIDs.
+	Aliases bool
 }
 
 // archs are libvirt's words for architectures.
@@ -65,6 +67,9 @@ func Format(c *polyvisor.Config, o Options) (string, error) {
 		Devices:  deviceList(c),
 	}
 	d.Devices.Emulator = o.Emulator
+	if o.Aliases {
+		setAliases(d.Devices, c)
+	}
 	if o.Panic != "" {
 		d.Devices.Panics = []libvirtxml.DomainPanic{{Model: o.Panic}}
 	}

@@ -12,6 +12,8 @@ import (
 const (
 	internals = "drivers/kvm/internal/"
 	unix      = "golang.org/x/sys/unix"
+
+	libvirtInternals = "drivers/libvirt/internal/"
 )
 
 // rule says what the code of a package, without its tests, may import beyond
@@ -62,6 +64,9 @@ var rules = []rule{
 	{pkg: internals + "vmmproc", allow: []string{internals + "store", unix}, reason: "speaks the control protocol; takes the machine as an interface"},
 	{pkg: internals + "store", allow: []string{unix}, reason: "files and locks"},
 	{pkg: internals + "exitbench", allow: []string{internals + "vmm", internals + "boot/linux/imagetest"}, reason: "measures the run loop"},
+
+	{pkg: libvirtInternals + "uri", reason: "reads URIs and libvirt.conf"},
+	{pkg: libvirtInternals + "dial", allow: []string{libvirtInternals + "uri", "golang.org/x/crypto/ssh/..."}, reason: "opens byte streams; knows nothing of what travels in them"},
 
 	{pkg: "cmd/polyvisor", allow: []string{".", "cmd/polyvisor/internal/cli", "drivers/..."}, reason: "main: links the drivers, and tells the command about their directories"},
 	{pkg: "cmd/polyvisor/internal/cli", allow: []string{".", "conformance", "domainxml", "internal/doctor", "github.com/spf13/cobra", "github.com/spf13/pflag",
