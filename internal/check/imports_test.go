@@ -67,6 +67,10 @@ var rules = []rule{
 
 	{pkg: libvirtInternals + "uri", reason: "reads URIs and libvirt.conf"},
 	{pkg: libvirtInternals + "dial", allow: []string{libvirtInternals + "uri", "golang.org/x/crypto/ssh/..."}, reason: "opens byte streams; knows nothing of what travels in them"},
+	{pkg: "drivers/libvirt/internal/xdr", pure: true, reason: "an encoder and a bounded decoder, fuzzed without a peer"},
+	{pkg: "drivers/libvirt/internal/rpc", allow: []string{"drivers/libvirt/internal/xdr", "github.com/digitalocean/go-libvirt"}, reason: "frames on a connection that it is given; knows no procedures and dials nothing"},
+	{pkg: "drivers/libvirt/internal/rpc/rpctest", allow: []string{"drivers/libvirt/internal/rpc", "drivers/libvirt/internal/xdr", "github.com/digitalocean/go-libvirt"},
+		reason: "a scripted server and the oracle, for tests"},
 
 	{pkg: "cmd/polyvisor", allow: []string{".", "cmd/polyvisor/internal/cli", "drivers/..."}, reason: "main: links the drivers, and tells the command about their directories"},
 	{pkg: "cmd/polyvisor/internal/cli", allow: []string{".", "conformance", "domainxml", "internal/doctor", "github.com/spf13/cobra", "github.com/spf13/pflag",
@@ -105,6 +109,7 @@ var testRules = []rule{
 	{pkg: "conformance", allow: []string{".", "conformance", "drivers/fake", "drivers/kvm"}, reason: "the suite is tested with the driver that can do everything, and with wrong ones made of it"},
 	{pkg: "drivers/kvm/...", allow: []string{".", "conformance", "drivers/kvm/...", unix}, reason: "parts are tested together with the parts they meet"},
 	{pkg: "drivers/fake", allow: []string{".", "github.com/google/uuid"}, reason: "as the package itself"},
+	{pkg: "drivers/libvirt/internal/rpc", allow: []string{"drivers/libvirt/internal/rpc/rpctest"}, reason: "its own scripted server"},
 	{pkg: "cmd/polyvisor/...", allow: []string{".", "cmd/polyvisor/...", "drivers/..."}, reason: "the command is tested with drivers"},
 	{pkg: "internal/check", allow: []string{".", "conformance"}, reason: "the table of parity names the suite's cases"},
 	{pkg: "internal/testguest/...", allow: []string{"internal/testguest/...", "github.com/cavaliergopher/cpio"}, reason: "its own parts"},
