@@ -17,16 +17,9 @@ require (
 	libvirt.org/go/libvirtxml v1.11010.0
 )
 
-require (
-<<<<<<< HEAD
-	github.com/cenkalti/backoff/v5 v5.0.3
-	github.com/digitalocean/go-libvirt v0.0.0-20260217163227-273eaa321819
-	go.yaml.in/yaml/v3 v3.0.5 // indirect
-=======
-	go.yaml.in/yaml/v3 v3.0.5 // indirect
-	golang.org/x/crypto v0.48.0 // indirect
->>>>>>> lv-rpc
-)
+require github.com/cenkalti/backoff/v5 v5.0.3
+
+require go.yaml.in/yaml/v3 v3.0.5 // indirect
 
 require (
 	github.com/hashicorp/errwrap v1.0.0 // indirect

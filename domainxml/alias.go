@@ -13,7 +13,7 @@ import (
 // "ua-" of names that it has not given itself, and letters, digits, '_' and '-'.
 const aliasPrefix = "ua-pv-"
 
-// kindWords are in aliases, because a DeviceID is unique within its kind only.
+// kindWord is in aliases, because a DeviceID is unique within its kind only.
 func kindWord(dev polyvisor.Device) string {
 	switch dev.(type) {
 	case *polyvisor.Disk:
