@@ -18,7 +18,7 @@
 //     /dev/kvm is masked unless Options.KVM, so that a test meets the same host everywhere.
 //   - Of processes: a supervisor, this very program executed anew, is the first process of the namespace and
 //     ends when its standard input does, that is with the program that started it, however that ends.
-//     The kernel then ends whatever else is in there, and the mounts go with the last of it.
+//     Whatever else is in there ends with it, the mounts go with the last of it, and the files are removed.
 //
 // For other users there is a user namespace around that, in which they are who they are, and libvirtd is their session
 // daemon, with XDG directories; a system that does not allow this cannot run these tests, which is

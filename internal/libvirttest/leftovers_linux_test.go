@@ -53,6 +53,17 @@ func processes(t *testing.T, root string) (found []string) {
 	return found
 }
 
+func TestBadSettings(t *testing.T) {
+	Start(t, Options{}) // or be skipped
+	before := entries(t)
+	_, err := Run(t.Context(), Options{Settings: map[string]string{"max_clients": `"many"`}})
+	require.ErrorContains(t, err, "max_clients")
+	require.NotErrorIs(t, err, ErrMissing)
+	_, err = Run(t.Context(), Options{Drivers: []string{"bogus"}})
+	require.ErrorIs(t, err, ErrMissing)
+	assert.Equal(t, before, entries(t), "files are left")
+}
+
 func TestNothingIsLeft(t *testing.T) {
 	d := Start(t, Options{TCP: true, TLS: true, SSH: true})
 	require.NotEmpty(t, processes(t, d.tree.root), "the search finds nothing at all")
@@ -101,8 +112,7 @@ func TestKilledProgram(t *testing.T) {
 	for deadline := time.Now().Add(startLimit); len(processes(t, root)) > 0; time.Sleep(10 * time.Millisecond) {
 		require.True(t, time.Now().Before(deadline), "still there: %v", processes(t, root))
 	}
-	// Nobody was left to remove the files.
-	require.NoError(t, os.RemoveAll(root))
+	assert.NoDirExists(t, root)
 }
 
 // A user who is not root has a session daemon, and all the same tests.

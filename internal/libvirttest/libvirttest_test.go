@@ -180,14 +180,3 @@ func TestTwo(t *testing.T) {
 	assert.Equal(t, []string{"b"}, names(t, b, "qemu"))
 	require.NoError(t, a.Close(), "twice")
 }
-
-func TestBadSettings(t *testing.T) {
-	Start(t, Options{}) // or be skipped
-	before := entries(t)
-	_, err := Run(t.Context(), Options{Settings: map[string]string{"max_clients": `"many"`}})
-	require.ErrorContains(t, err, "max_clients")
-	require.NotErrorIs(t, err, ErrMissing)
-	_, err = Run(t.Context(), Options{Drivers: []string{"bogus"}})
-	require.ErrorIs(t, err, ErrMissing)
-	assert.Equal(t, before, entries(t), "files are left")
-}

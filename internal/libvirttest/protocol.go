@@ -5,9 +5,15 @@ const superviseVariable = "POLYVISOR_LIBVIRTTEST_SUPERVISE"
 
 // setup is the first line that a supervisor reads. All lines are JSON.
 type setup struct {
+	Root  string   // directory to remove if the program that started the supervisor ends without a word
 	Tmpfs []string // directories to hide
 	Dirs  []string // directories to make then
-	Binds [][2]string
+	Binds []bind
+}
+
+type bind struct {
+	From, At string
+	ReadOnly bool
 }
 
 // request is any later line. Start starts a program under a name, and Signal sends it one.

@@ -54,7 +54,8 @@ func supervise() int {
 		select {
 		case r, ok := <-requests:
 			if !ok {
-				return 0 // the kernel kills the others
+				cleanUp(s.Root)
+				return 0
 			}
 			if r.Start != nil {
 				pid, err := r.Start.run()
@@ -88,6 +89,18 @@ func supervise() int {
 			}
 		}
 	}
+}
+
+// cleanUp ends all other processes of the namespace, lest they write any more, and removes their files: whoever would
+// have done so is gone.
+func cleanUp(root string) {
+	_ = unix.Kill(-1, unix.SIGKILL)
+	for {
+		if _, err := unix.Wait4(-1, nil, 0, nil); err != nil && !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	_ = os.RemoveAll(root)
 }
 
 func describe(s unix.WaitStatus) string {
@@ -137,7 +150,13 @@ func (s *setup) apply() error {
 		}
 	}
 	for _, b := range s.Binds {
-		if err := mount(b[0], b[1], "", unix.MS_BIND); err != nil {
+		if err := mount(b.From, b.At, "", unix.MS_BIND); err != nil {
+			return err
+		}
+		if !b.ReadOnly {
+			continue
+		}
+		if err := mount("none", b.At, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY); err != nil {
 			return err
 		}
 	}

@@ -97,30 +97,32 @@ func (t *tree) remove() error { return os.RemoveAll(t.root) }
 
 // setup says what the daemon is to see at other places.
 func (t *tree) setup(kvm bool) (s setup, err error) {
+	s.Root = t.root
 	if _, err := os.Stat("/dev/kvm"); err == nil && !kvm {
-		// A file that is no KVM: whoever opens it is told so.
-		if err := t.write("no-kvm", ""); err != nil {
+		// Nobody may open this, and root, who may, may not write to it, or libvirt thought that KVM could be used now and
+		// examined QEMU anew time and again.
+		if err := os.WriteFile(t.path("no-kvm"), nil, 0); err != nil {
 			return s, err
 		}
-		s.Binds = append(s.Binds, [2]string{t.path("no-kvm"), "/dev/kvm"})
+		s.Binds = append(s.Binds, bind{t.path("no-kvm"), "/dev/kvm", t.system})
 	}
 	// A session daemon, too, is where those who come in by ssh look for the system's: that is where test:/// is.
 	s.Tmpfs = []string{"/run"}
 	s.Dirs = []string{"/run/libvirt", "/run/sshd"} // sshd wants that
-	s.Binds = append(s.Binds, [2]string{t.path("run/libvirt"), "/run/libvirt"})
+	s.Binds = append(s.Binds, bind{From: t.path("run/libvirt"), At: "/run/libvirt"})
 	if t.system {
 		s.Tmpfs = hidden
 		for dir, at := range map[string]string{"lib": "/var/lib/libvirt", "cache": "/var/cache/libvirt", "log": "/var/log/libvirt"} {
 			s.Dirs = append(s.Dirs, at)
-			s.Binds = append(s.Binds, [2]string{t.path(dir + "/libvirt"), at})
+			s.Binds = append(s.Binds, bind{From: t.path(dir + "/libvirt"), At: at})
 		}
-		s.Binds = append(s.Binds, [2]string{t.path("config/libvirt"), "/etc/libvirt"})
+		s.Binds = append(s.Binds, bind{From: t.path("config/libvirt"), At: "/etc/libvirt"})
 	}
 	for _, name := range []string{"passwd", "group", "shadow"} {
 		if err := t.accounts(name); err != nil {
 			return s, err
 		}
-		s.Binds = append(s.Binds, [2]string{t.path(name), "/etc/" + name})
+		s.Binds = append(s.Binds, bind{From: t.path(name), At: "/etc/" + name})
 	}
 	return s, nil
 }
