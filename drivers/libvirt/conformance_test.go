@@ -1,0 +1,98 @@
+package libvirt_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/conformance"
+	"github.com/polyvisor/polyvisor/drivers/libvirt"
+	"github.com/polyvisor/polyvisor/internal/libvirttest"
+)
+
+// exception is a case of the suite that libvirt itself does not let pass. What is
+// written in docs/drivers/libvirt.md under the same name is the evidence.
+type exception struct {
+	name   string
+	reason string // libvirt's behaviour
+}
+
+// run runs the suite against a hypervisor of a daemon. Every exception must fail: one
+// that passes has to leave the table.
+func run(t *testing.T, h conformance.Harness, exceptions []exception, only func(conformance.Case) bool) {
+	t.Helper()
+	excepted := make(map[string]exception)
+	for _, e := range exceptions {
+		excepted[e.name] = e
+	}
+	counts := make(map[string]int)
+	names := make(map[string]bool)
+	for _, c := range conformance.Cases() {
+		if only != nil && !only(c) {
+			continue
+		}
+		names[c.Name] = true
+		t.Run(c.Name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+			defer cancel()
+			dir := h
+			dir.Dir = t.TempDir()
+			results := conformance.Check(ctx, dir, conformance.Only(func(k conformance.Case) bool { return k.Name == c.Name }))
+			require.NotEmpty(t, results)
+			r := results[len(results)-1]
+			e, isException := excepted[c.Name]
+			switch {
+			case r.Status == conformance.Failed && isException:
+				counts["excepted"]++
+				t.Logf("EXCEPTION: %s\nlibvirt: %s", r.Reason, e.reason)
+			case r.Status == conformance.Failed:
+				counts["failed"]++
+				t.Errorf("%s\nthe rule: %s", r.Reason, c.Rule)
+			case isException && r.Status == conformance.Passed:
+				counts["failed"]++
+				t.Errorf("the case passes; take it out of the exceptions (%s)", e.reason)
+			case r.Status == conformance.Skipped:
+				counts["skipped"]++
+				t.Skip(r.Reason)
+			default:
+				counts["passed"]++
+			}
+		})
+	}
+	for name := range excepted {
+		if only == nil && !names[name] {
+			t.Errorf("the exception %s is no case of the suite", name)
+		}
+	}
+	t.Logf("conformance: %d passed, %d skipped for features that are not declared, %d exceptions, %d failed",
+		counts["passed"], counts["skipped"], counts["excepted"], counts["failed"])
+}
+
+// opener opens connections to one hypervisor of a daemon, and holds one open: the test
+// hypervisor forgets its domains with the last.
+func opener(t *testing.T, o libvirt.Options) func(ctx context.Context, opts ...polyvisor.Option) (*polyvisor.Conn, error) {
+	t.Helper()
+	anchor, err := libvirt.Open(t.Context(), o)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, anchor.Close()) })
+	return func(ctx context.Context, opts ...polyvisor.Option) (*polyvisor.Conn, error) {
+		return polyvisor.Open(ctx, o.URI, opts...)
+	}
+}
+
+// testExceptions are of libvirt's hypervisor in memory.
+var testExceptions = []exception{}
+
+func TestConformanceOnTest(t *testing.T) {
+	d := libvirttest.Start(t, libvirttest.Options{})
+	open := opener(t, libvirt.Options{URI: d.URI("test", libvirttest.Unix)})
+	conn, err := open(t.Context())
+	require.NoError(t, err)
+	t.Log(fmt.Sprintf("%+v", conn.Capabilities()))
+	require.NoError(t, conn.Close())
+	run(t, conformance.Harness{Open: open, Timeout: 20 * time.Second, Config: &polyvisor.Config{Memory: 256 * polyvisor.MiB}}, testExceptions, nil)
+}
