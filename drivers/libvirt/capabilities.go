@@ -83,9 +83,9 @@ var probes = []probe{
 	}},
 }
 
-// probesAtOnce is how many probes are under way at a time; a daemon serves five
-// calls of a connection at a time unless it is configured otherwise.
-const probesAtOnce = 5
+// probesAtOnce is how many probes are under way at a time; a daemon takes five calls of
+// a connection at a time unless it is configured otherwise.
+const probesAtOnce = 4
 
 // ask makes all probes and says why features are missing.
 func ask(ctx context.Context, s *session, hypervisor string) (map[polyvisor.Feature]string, error) {
@@ -107,8 +107,8 @@ func ask(ctx context.Context, s *session, hypervisor string) (map[polyvisor.Feat
 			switch {
 			case err != nil && n == 0:
 				failed = s.failed(err)
-			case n == libvirt.ErrNoSupport, n == libvirt.ErrOperationDenied && lacks(hypervisor, p.name):
-				missing[p.feature] = fmt.Sprintf("libvirt's driver for %s does not have %s", hypervisor, p.name)
+			case n == libvirt.ErrNoSupport, n == libvirt.ErrInvalidArg, n == libvirt.ErrArgumentUnsupported, n == libvirt.ErrOperationDenied && lacks(hypervisor, p.name):
+				missing[p.feature] = fmt.Sprintf("libvirt's driver for %s does not have %s, or not all of it", hypervisor, p.name)
 			}
 		})
 	}
@@ -119,7 +119,7 @@ func ask(ctx context.Context, s *session, hypervisor string) (map[polyvisor.Feat
 // lacking are the functions that a hypervisor is known not to have, for read-only
 // connections: there libvirt refuses what would change something before it looks.
 var lacking = map[string][]string{
-	"TEST": {"virDomainOpenConsole"},
+	testHypervisor: {"virDomainOpenConsole", "virDomainAttachDeviceFlags", "virDomainDetachDeviceFlags", "virDomainPinVcpuFlags"},
 }
 
 func lacks(hypervisor, function string) bool {
@@ -159,6 +159,9 @@ func (h *host) capabilities(missing map[polyvisor.Feature]string, listens bool) 
 	for f, why := range missing {
 		caps.Reasons[f] = why
 	}
+	if h.noGuests() && caps.Reasons[polyvisor.FeatureCoreDump] == "" {
+		caps.Reasons[polyvisor.FeatureCoreDump] = "what libvirt's test hypervisor writes is no core file"
+	}
 	for f, why := range never {
 		caps.Reasons[f] = why
 	}
@@ -181,7 +184,7 @@ func (h *host) capabilities(missing map[polyvisor.Feature]string, listens bool) 
 // lacksSetting says why a setting of a Config does not work on the host, nothing if it
 // does.
 func (h *host) lacksSetting(f polyvisor.Feature) string {
-	if h.hypervisor != "QEMU" && h.hypervisor != "TEST" {
+	if h.hypervisor != "QEMU" && h.hypervisor != testHypervisor {
 		switch f {
 		case polyvisor.FeatureLinuxBoot, polyvisor.FeatureBuiltinGuest, polyvisor.FeatureDisks, polyvisor.FeatureNICs, polyvisor.FeatureMaxMemory, polyvisor.FeatureMaxVCPUs:
 			return ""

@@ -37,6 +37,18 @@ func (i *instance) find(ctx context.Context, s *session, dev polyvisor.Device) (
 	return element, nil
 }
 
+// defaultRandom is the source of random numbers where none is named: libvirt would take
+// another one, and tell that.
+const defaultRandom = "/dev/urandom"
+
+// given is a device as libvirt is to have it.
+func given(dev polyvisor.Device) polyvisor.Device {
+	if rng, ok := dev.(*polyvisor.RNG); ok && rng.Source == "" {
+		return &polyvisor.RNG{Source: defaultRandom, BytesPerSecond: rng.BytesPerSecond}
+	}
+	return dev
+}
+
 // AttachDevice adds a device.
 func (i *instance) AttachDevice(ctx context.Context, dev polyvisor.Device) error {
 	on := false
@@ -52,7 +64,7 @@ func (i *instance) AttachDevice(ctx context.Context, dev polyvisor.Device) error
 		case polyvisor.CodeOf(err) != polyvisor.CodeNotFound || number(err) != 0:
 			return err
 		}
-		xml, err := domainxml.FormatNamedDevice(dev)
+		xml, err := domainxml.FormatNamedDevice(given(dev))
 		if err != nil {
 			return err
 		}
@@ -125,7 +137,7 @@ func (i *instance) UpdateDevice(ctx context.Context, dev polyvisor.Device) error
 		if _, err := i.find(ctx, s, dev); err != nil {
 			return err
 		}
-		xml, err := domainxml.FormatNamedDevice(dev)
+		xml, err := domainxml.FormatNamedDevice(given(dev))
 		if err != nil {
 			return err
 		}

@@ -105,6 +105,9 @@ func (d *driver) Create(ctx context.Context, c *polyvisor.Config, o polyvisor.St
 // daemon, which is not in the XML.
 func (d *driver) format(c *polyvisor.Config) (string, error) {
 	c.Autostart = false
+	if c.RNG != nil {
+		c.RNG = given(c.RNG).(*polyvisor.RNG)
+	}
 	return domainxml.Format(c, domainxml.Options{
 		Type: d.host.domainType, Arch: d.caps.Arch, Machine: d.host.machine, Emulator: d.host.emulator, Panic: d.host.panicDevice,
 	})
@@ -209,6 +212,9 @@ func (s *session) taken(ctx context.Context, id identity, err error) error {
 		if errors.Is(s.free(ctx, id), polyvisor.ErrExists) {
 			return as(polyvisor.ErrExists, err)
 		}
+	}
+	if f := from(err); f == fromXML || f == fromDomain {
+		return as(polyvisor.ErrInvalidConfig, err)
 	}
 	return s.failed(err)
 }

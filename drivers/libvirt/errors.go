@@ -1,7 +1,6 @@
 package libvirt
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"syscall"
@@ -17,6 +16,23 @@ type classed struct{ class, cause error }
 
 func (e *classed) Error() string   { return e.cause.Error() }
 func (e *classed) Unwrap() []error { return []error{e.class, e.cause} }
+
+// The parts of libvirt that an error comes from (virErrorDomain), where they say more
+// than its number.
+const (
+	fromXML    = 5  // the parser of XML
+	fromTest   = 12 // the hypervisor in memory
+	fromDomain = 20 // the reader of domain configurations
+)
+
+// from tells the part of libvirt that an internal error comes from, 0 for others.
+func from(err error) int32 {
+	var e *rpc.Error
+	if errors.As(err, &e) && e.Code == libvirt.ErrInternalError {
+		return e.Domain
+	}
+	return 0
+}
 
 // number tells libvirt's number of an error, 0 if it is not one of libvirt.
 func number(err error) libvirt.ErrorNumber {
@@ -55,14 +71,14 @@ func sentinelOf(e *rpc.Error) error {
 // classify makes an error of a call match a sentinel. Errors of libvirt of no
 // class, and those that have one, are returned as they are.
 func classify(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if err == nil || polyvisor.CodeOf(err) != polyvisor.CodeUnknown {
 		return err
 	}
 	var e *rpc.Error
 	if !errors.As(err, &e) {
 		return err
 	}
-	if s := sentinelOf(e); s != nil && !errors.Is(err, s) {
+	if s := sentinelOf(e); s != nil {
 		return &classed{s, err}
 	}
 	return err

@@ -27,6 +27,13 @@ type host struct {
 	caps *libvirtxml.DomainCaps
 }
 
+// noGuests says that the hypervisor runs nothing: no guest notices that a domain is
+// started and then suspended, where libvirt cannot start it suspended.
+func (h *host) noGuests() bool { return h.hypervisor == testHypervisor }
+
+// testHypervisor is libvirt's name of its hypervisor in memory.
+const testHypervisor = "TEST"
+
 // goArchs are Go's words for architectures.
 var goArchs = map[string]string{"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm", "ppc64le": "ppc64le", "loongarch64": "loong64"}
 

@@ -176,10 +176,22 @@ func (i *instance) read(ctx context.Context, s *session, flags libvirt.DomainXML
 	if err != nil {
 		return nil, "", fmt.Errorf("the daemon's XML of the domain: %w", err)
 	}
+	if c.RNG != nil && c.RNG.Source == defaultRandom {
+		c.RNG.Source = ""
+	}
 	if len(leftOut) > 0 {
 		i.d.log.Debug("a Config cannot say all of the domain", "domain", i.Name(), "left out", leftOut)
 	}
 	return c, xml, nil
+}
+
+// stateTrouble classes what the hypervisor in memory tells of an operation that is not
+// legal in a domain's state as an internal error of its own.
+func stateTrouble(err error) error {
+	if from(err) == fromTest {
+		return as(polyvisor.ErrInvalidState, err)
+	}
+	return err
 }
 
 // Start runs an inactive domain.
@@ -190,10 +202,15 @@ func (i *instance) Start(ctx context.Context, o polyvisor.StartOptions) error {
 	}
 	err = s.settle(ctx, nil, func(ctx context.Context) error {
 		_, err := s.Start(ctx, &i.dom, startFlags(o))
-		if number(err) == libvirt.ErrNoSupport && !o.Paused {
+		switch {
+		case number(err) == libvirt.ErrNoSupport && !o.Paused:
 			err = s.Create(ctx, &i.dom)
+		case number(err) == libvirt.ErrInvalidArg && o.Paused && i.d.host.noGuests():
+			if _, err = s.Start(ctx, &i.dom, 0); err == nil {
+				err = s.Suspend(ctx, &i.dom)
+			}
 		}
-		return err
+		return stateTrouble(err)
 	})
 	switch {
 	case err == nil:
@@ -245,6 +262,12 @@ func (i *instance) Destroy(ctx context.Context) error {
 // Undefine removes the definition.
 func (i *instance) Undefine(ctx context.Context) error {
 	return i.change(ctx, func(ctx context.Context, s *session) error {
+		switch persistent, err := s.IsPersistent(ctx, &i.dom); {
+		case err != nil:
+			return err
+		case !persistent:
+			return fmt.Errorf("%w: the domain is transient", polyvisor.ErrInvalidState)
+		}
 		err := s.Undefine(ctx, &i.dom, 0)
 		if number(err) == libvirt.ErrNoSupport {
 			err = s.UndefinePlain(ctx, &i.dom)

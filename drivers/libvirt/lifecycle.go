@@ -19,7 +19,7 @@ func (i *instance) Suspend(ctx context.Context) error {
 		if states[state] == polyvisor.Paused {
 			return &polyvisor.StateError{Op: polyvisor.OpSuspend, State: polyvisor.Paused, Want: polyvisor.Transitions[polyvisor.OpSuspend].From}
 		}
-		return s.Suspend(ctx, &i.dom)
+		return stateTrouble(s.Suspend(ctx, &i.dom))
 	})
 }
 
@@ -31,11 +31,11 @@ func (i *instance) Resume(ctx context.Context) error {
 		case err != nil:
 			return err
 		case state == libvirt.DomainPmsuspended:
-			return s.Wakeup(ctx, &i.dom)
+			return stateTrouble(s.Wakeup(ctx, &i.dom))
 		case state == libvirt.DomainRunning:
 			return &polyvisor.StateError{Op: polyvisor.OpResume, State: polyvisor.Running, Want: polyvisor.Transitions[polyvisor.OpResume].From}
 		}
-		return s.Resume(ctx, &i.dom)
+		return stateTrouble(s.Resume(ctx, &i.dom))
 	})
 }
 

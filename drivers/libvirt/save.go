@@ -102,7 +102,7 @@ func (d *driver) Restore(ctx context.Context, path string, o polyvisor.StartOpti
 	case n == 0:
 		return nil, s.failed(err)
 	default:
-		return nil, d.damaged(s, err)
+		return nil, d.damaged(s, path, err)
 	}
 	was, err := d.restorable(ctx, s, id)
 	if err != nil {
@@ -114,8 +114,12 @@ func (d *driver) Restore(ctx context.Context, path string, o polyvisor.StartOpti
 	}
 	err = s.settle(ctx, nil, func(ctx context.Context) error {
 		err := s.Restore(ctx, path, flags)
-		if n := number(err); !o.Paused && (n == libvirt.ErrNoSupport || n == libvirt.ErrInvalidArg || n == libvirt.ErrArgumentUnsupported) {
-			err = s.RestorePlain(ctx, path)
+		n := number(err)
+		if n != libvirt.ErrNoSupport && n != libvirt.ErrInvalidArg && n != libvirt.ErrArgumentUnsupported || o.Paused && !d.host.noGuests() {
+			return err
+		}
+		if err = s.RestorePlain(ctx, path); err == nil && o.Paused {
+			err = s.Suspend(ctx, &libvirt.Domain{Name: id.name, UUID: id.uuid, ID: -1})
 		}
 		return err
 	})
@@ -123,7 +127,7 @@ func (d *driver) Restore(ctx context.Context, path string, o polyvisor.StartOpti
 		if errors.Is(d.active(ctx, s, id), polyvisor.ErrExists) {
 			return nil, as(polyvisor.ErrExists, err)
 		}
-		return nil, d.damaged(s, err)
+		return nil, d.damaged(s, path, err)
 	}
 	dom, err := s.LookupByUUID(ctx, id.uuid)
 	if err != nil {
@@ -155,9 +159,16 @@ func (d *driver) again(ctx context.Context, s *session, dom *libvirt.Domain, def
 
 // damaged classes the error of reading a saved domain: libvirt tells a file that is not
 // one as a failed operation or an internal error.
-func (d *driver) damaged(s *session, err error) error {
+func (d *driver) damaged(s *session, path string, err error) error {
 	err = s.failed(err)
-	if polyvisor.CodeOf(err) != polyvisor.CodeUnknown {
+	switch polyvisor.CodeOf(err) {
+	case polyvisor.CodeUnknown:
+	case polyvisor.CodeNotFound:
+		// Of a file that is cut short libvirt tells whatever system error came last.
+		if _, serr := os.Stat(path); !d.here() || serr != nil {
+			return err
+		}
+	default:
 		return err
 	}
 	return as(polyvisor.ErrInvalidConfig, err)
