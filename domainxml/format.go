@@ -24,6 +24,8 @@ type Options struct {
 	// Panic adds the device by which a guest's kernel tells that it has crashed,
 	// of the given model, such as "isa"; none if empty.
 	Panic string
+	// SharedMemory makes the guest's memory such that shares can be attached later.
+	SharedMemory bool
 	// Aliases gives devices names by which AliasID finds their DeviceIDs.
 	Aliases bool
 }
@@ -86,7 +88,7 @@ func Format(c *polyvisor.Config, o Options) (string, error) {
 		}
 		d.Metadata = &libvirtxml.DomainMetadata{XML: "\n" + string(text) + "\n  "}
 	}
-	formatResources(d, c)
+	formatResources(d, c, o)
 	text, err := d.Marshal()
 	if err != nil {
 		return "", err
@@ -114,11 +116,11 @@ func complete(c *polyvisor.Config) *polyvisor.Config {
 	return d
 }
 
-func formatResources(d *libvirtxml.Domain, c *polyvisor.Config) {
+func formatResources(d *libvirtxml.Domain, c *polyvisor.Config, o Options) {
 	const kib = polyvisor.KiB // a valid size is a multiple of 4 KiB
 	d.Memory = &libvirtxml.DomainMemory{Value: uint(c.MaxMemory / kib), Unit: "KiB"}
 	d.CurrentMemory = &libvirtxml.DomainCurrentMemory{Value: uint(c.Memory / kib), Unit: "KiB"}
-	if len(c.Shares) > 0 {
+	if len(c.Shares) > 0 || o.SharedMemory {
 		// libvirt wants it for virtiofs.
 		d.MemoryBacking = &libvirtxml.DomainMemoryBacking{
 			MemorySource: &libvirtxml.DomainMemorySource{Type: "memfd"},

@@ -96,3 +96,14 @@ func TestConformanceOnTest(t *testing.T) {
 	open := opener(t, libvirt.Options{URI: d.URI("test", libvirttest.Unix)})
 	run(t, conformance.Harness{Open: open, Timeout: 20 * time.Second, Config: &polyvisor.Config{Memory: 256 * polyvisor.MiB}}, testExceptions, nil)
 }
+
+// qemuExceptions are of libvirt's driver of QEMU.
+var qemuExceptions = []exception{
+	{"memory/none", "virDomainSetMemory refuses 0: libvirt has no domain without memory"},
+}
+
+func TestConformanceOnQEMU(t *testing.T) {
+	d := libvirttest.Start(t, libvirttest.Options{})
+	open := opener(t, libvirt.Options{URI: d.URI("qemu", libvirttest.Unix)})
+	run(t, conformance.Harness{Open: open, Timeout: time.Minute, Config: &polyvisor.Config{Memory: 64 * polyvisor.MiB}}, qemuExceptions, nil)
+}

@@ -110,6 +110,7 @@ func (d *driver) format(c *polyvisor.Config) (string, error) {
 	}
 	return domainxml.Format(c, domainxml.Options{
 		Type: d.host.domainType, Arch: d.caps.Arch, Machine: d.host.machine, Emulator: d.host.emulator, Panic: d.host.panicDevice,
+		Aliases: true, SharedMemory: d.host.sharedMemory(),
 	})
 }
 

@@ -27,8 +27,17 @@ const (
 
 // from tells the part of libvirt that an internal error comes from, 0 for others.
 func from(err error) int32 {
+	if number(err) != libvirt.ErrInternalError {
+		return 0
+	}
+	return reportedBy(err)
+}
+
+// reportedBy tells the part of libvirt that an error comes from, 0 if it is none of
+// libvirt.
+func reportedBy(err error) int32 {
 	var e *rpc.Error
-	if errors.As(err, &e) && e.Code == libvirt.ErrInternalError {
+	if errors.As(err, &e) {
 		return e.Domain
 	}
 	return 0

@@ -206,7 +206,7 @@ func (h *hub) translate(e *remote.Event, ran bool) (out polyvisor.Event, alias s
 		out.Type = polyvisor.EventLabels
 		return out, "", e.Metadata == libvirt.DomainMetadataTitle || e.Metadata == libvirt.DomainMetadataElement && e.URI == domainxml.Namespace
 	case libvirt.DomainEventIDLifecycle:
-		return h.lifecycle(e, out, ran || activeBefore)
+		return h.lifecycle(e, out, ran, activeBefore)
 	default:
 		return out, "", false
 	}
@@ -215,7 +215,7 @@ func (h *hub) translate(e *remote.Event, ran bool) (out polyvisor.Event, alias s
 
 // lifecycle says what a lifecycle event means. The details of some are no change of
 // state: a shutdown that has begun, a crash that is told again as a stop.
-func (h *hub) lifecycle(e *remote.Event, out polyvisor.Event, ran bool) (_ polyvisor.Event, alias string, tell bool) {
+func (h *hub) lifecycle(e *remote.Event, out polyvisor.Event, ran, activeBefore bool) (_ polyvisor.Event, alias string, tell bool) {
 	id := e.Domain.UUID
 	set := func(t polyvisor.EventType, s polyvisor.State) {
 		out.Type, out.State = t, s
@@ -235,11 +235,17 @@ func (h *hub) lifecycle(e *remote.Event, out polyvisor.Event, ran bool) (_ polyv
 	case libvirt.DomainEventStarted:
 		set(polyvisor.EventStarted, polyvisor.Running)
 	case libvirt.DomainEventSuspended, libvirt.DomainEventPmsuspended:
+		if !activeBefore {
+			return out, "", false // as below
+		}
 		set(polyvisor.EventSuspended, polyvisor.Paused)
 	case libvirt.DomainEventResumed:
+		if !activeBefore {
+			return out, "", false // the vCPUs of a start, which is told next
+		}
 		set(polyvisor.EventResumed, polyvisor.Running)
 	case libvirt.DomainEventStopped:
-		stop := eventStop(e.Detail, ran)
+		stop := eventStop(e.Detail, ran || activeBefore)
 		out.Type, out.Stop, out.State = polyvisor.EventStopped, &stop, stop.Reason.State()
 		stop.Time = time.Time{}
 		delete(h.states, id)

@@ -20,6 +20,26 @@ func (d *driver) here() bool {
 	return d.target.Local && d.target.Transport == uri.Unix
 }
 
+// vsockDevice is what QEMU's vsock needs of its host. libvirt does not tell whether it is
+// there.
+const vsockDevice = "/dev/vhost-vsock"
+
+// lacksVsock says why there is no vsock, nothing if there is or that is not known.
+func (d *driver) lacksVsock() string {
+	if d.host.noGuests() || !d.here() {
+		return ""
+	}
+	f, err := os.OpenFile(vsockDevice, os.O_RDWR, 0)
+	if err == nil {
+		_ = f.Close()
+		return ""
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return "" // the daemon may be allowed to
+	}
+	return fmt.Sprintf("%v; load the module vhost_vsock", err)
+}
+
 // diagnose finds out why a domain of the configuration does not start where libvirt's
 // number does not say it: most of what goes wrong is told as an internal error or a
 // failed operation, with the hypervisor's own text.
@@ -48,6 +68,12 @@ func (d *driver) diagnose(c *polyvisor.Config, err error) error {
 func (i *instance) diagnose(ctx context.Context, s *session, err error) error {
 	if polyvisor.CodeOf(err) != polyvisor.CodeUnknown {
 		return err
+	}
+	if number(err) == libvirt.ErrOperationFailed {
+		state, reason, serr := s.State(ctx, &i.dom)
+		if serr == nil && (active(state) || reason == int32(libvirt.DomainShutoffDestroyed)) {
+			return as(polyvisor.ErrInvalidState, err) // someone else was at it
+		}
 	}
 	c, _, cerr := i.read(ctx, s, 0)
 	if cerr != nil {

@@ -88,6 +88,12 @@ func askHost(ctx context.Context, s *session, domainType string) (*host, error) 
 	return h, nil
 }
 
+// sharedMemory says whether guests are to have memory that directories can be shared
+// with, which is settled when they start.
+func (h *host) sharedMemory() bool {
+	return h.caps != nil && h.caps.Devices != nil && h.caps.Devices.FileSystem != nil && offers(h.caps.Devices.FileSystem.Enums, "driverType", "virtiofs")
+}
+
 // choose takes the kind of guest that is closest to the host, and of the types of
 // domains the wanted one, or else the one with the host's acceleration. It gives
 // libvirt's word for the architecture.

@@ -122,6 +122,9 @@ func (d *driver) begin(ctx context.Context, s *session) (err error) {
 	default:
 		d.log.Debug("the hypervisor tells no events", "error", err)
 	}
+	if why := d.lacksVsock(); why != "" {
+		missing[polyvisor.FeatureVsock] = why
+	}
 	d.caps = d.host.capabilities(missing, d.hub.listens)
 	return nil
 }

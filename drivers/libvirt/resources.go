@@ -29,14 +29,13 @@ func (i *instance) SetMemory(ctx context.Context, n polyvisor.Bytes) error {
 		if on, err = i.isActive(ctx, s); err != nil {
 			return err
 		}
-		if !on {
-			return s.SetMemory(ctx, &i.dom, kib, libvirt.DomainMemConfig)
-		}
 		c, _, err := i.read(ctx, s, 0)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if !c.Balloon {
+		case !on:
+			return i.setDefinedMemory(ctx, s, kib, c.Balloon)
+		case !c.Balloon:
 			return &polyvisor.UnsupportedError{Feature: polyvisor.FeatureBalloon, Driver: "libvirt", Reason: "this domain was started without a balloon"}
 		}
 		i.record().balloon(kib)
@@ -50,6 +49,28 @@ func (i *instance) SetMemory(ctx context.Context, n polyvisor.Bytes) error {
 		i.d.hub.tell(i, polyvisor.EventMemory, "")
 	}
 	return err
+}
+
+// setDefinedMemory changes the memory of a definition. A run has less than the maximum
+// only as far as a balloon takes it from the guest; so without one the two are the same.
+func (i *instance) setDefinedMemory(ctx context.Context, s *session, kib uint64, balloon bool) error {
+	if balloon || i.d.host.noGuests() {
+		return s.SetMemory(ctx, &i.dom, kib, libvirt.DomainMemConfig)
+	}
+	info, err := s.Info(ctx, &i.dom)
+	if err != nil {
+		return err
+	}
+	flags := []libvirt.DomainMemoryModFlags{libvirt.DomainMemConfig, libvirt.DomainMemConfig | libvirt.DomainMemMaximum}
+	if kib > info.MaxMem {
+		flags[0], flags[1] = flags[1], flags[0]
+	}
+	for _, f := range flags {
+		if err := s.SetMemory(ctx, &i.dom, kib, f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SetMaxMemory changes the maximum of an inactive domain.

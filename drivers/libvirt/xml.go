@@ -96,7 +96,11 @@ func (i *instance) deviceXML(ctx context.Context, xml string, f func(ctx context
 		if err != nil {
 			return err
 		}
-		return f(ctx, s, dev, flags)
+		err = f(ctx, s, dev, flags)
+		if number(err) == libvirt.ErrConfigUnsupported && reportedBy(err) == fromDomain {
+			return as(polyvisor.ErrInvalidConfig, err) // there is no such device at all
+		}
+		return err
 	})
 }
 
