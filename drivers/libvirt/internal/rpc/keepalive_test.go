@@ -17,7 +17,9 @@ const (
 	pong = 2
 )
 
-func keepAlive(procedure uint32) rpctest.Frame { return rpctest.Event(rpc.ProgramKeepAlive, procedure, nil) }
+func keepAlive(procedure uint32) rpctest.Frame {
+	return rpctest.Event(rpc.ProgramKeepAlive, procedure, nil)
+}
 
 func TestSilentServerIsFound(t *testing.T) {
 	for _, tt := range []struct {
