@@ -13,6 +13,7 @@ import (
 	"github.com/digitalocean/go-libvirt"
 
 	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/auth"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/dial"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/remote"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/rpc"
@@ -34,7 +35,7 @@ func (s *session) close() { _ = s.Client.Close() }
 
 // connect dials, authenticates and opens.
 func connect(ctx context.Context, t *uri.Target, o Options, ro rpc.Options) (_ *session, err error) {
-	conn, err := dial.Dial(ctx, t, dial.Options{ReadOnly: o.ReadOnly})
+	conn, err := dial.Dial(ctx, t, dial.Options{ReadOnly: o.ReadOnly, Credentials: o.Credentials})
 	if err != nil {
 		return nil, err
 	}
@@ -44,6 +45,10 @@ func connect(ctx context.Context, t *uri.Target, o Options, ro rpc.Options) (_ *
 // open makes a session of a connection that is dialled. It owns conn.
 func open(ctx context.Context, conn net.Conn, t *uri.Target, o Options, ro rpc.Options) (*session, error) {
 	s := &session{remote.Conn{Client: rpc.New(conn, ro)}}
+	if err := auth.Authenticate(ctx, s.Client, auth.Options{Target: t, Credentials: o.Credentials}); err != nil {
+		s.close()
+		return nil, err
+	}
 	var flags libvirt.ConnectFlags
 	if o.ReadOnly {
 		flags = libvirt.ConnectRo

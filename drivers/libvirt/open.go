@@ -10,6 +10,7 @@ import (
 	"github.com/digitalocean/go-libvirt"
 
 	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/auth"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/dial"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/rpc"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/uri"
@@ -142,6 +143,9 @@ var openingClasses = []struct{ cause, class error }{
 	{dial.ErrConfig, polyvisor.ErrInvalidConfig},
 	{dial.ErrPermission, polyvisor.ErrPermission},
 	{dial.ErrUnreachable, polyvisor.ErrConnLost},
+	{auth.ErrDenied, polyvisor.ErrPermission},
+	{auth.ErrUnsupported, polyvisor.ErrUnsupported},
+	{auth.ErrConfig, polyvisor.ErrPermission},
 	{rpc.ErrLost, polyvisor.ErrConnLost},
 	{rpc.ErrClosed, polyvisor.ErrConnLost},
 	{rpc.ErrProtocol, polyvisor.ErrConnLost},

@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"context"
 	"log/slog"
 	"time"
 )
@@ -21,6 +22,11 @@ type Options struct {
 	// KeepAlive asks never.
 	KeepAlive      time.Duration
 	KeepAliveCount int
+	// Credentials is asked for secrets that are in no file: kind is "sasl" for the user and
+	// password of the daemon, "ssh-password" or "ssh-key"; about says whose, such as
+	// user@host or the name of a key's file. It must end with ctx. nil: none are known.
+	// It is asked again when the connection was lost.
+	Credentials func(ctx context.Context, kind, about string) (user, password string, err error)
 	// Logger takes the log; nil for none.
 	Logger *slog.Logger
 }

@@ -108,7 +108,7 @@ func (t *tree) setup(kvm bool) (s setup, err error) {
 	}
 	// A session daemon, too, is where those who come in by ssh look for the system's: that is where test:/// is.
 	s.Tmpfs = []string{"/run"}
-	s.Dirs = []string{"/run/libvirt", "/run/sshd"} // sshd wants that
+	s.Dirs = []string{"/run/libvirt", "/run/lock", "/run/sshd"} // consoles are locked in the second; sshd wants the last
 	s.Binds = append(s.Binds, bind{From: t.path("run/libvirt"), At: "/run/libvirt"})
 	if t.system {
 		s.Tmpfs = hidden
