@@ -125,7 +125,7 @@ func (d *Daemon) current() *process {
 	return d.process
 }
 
-// Signal sends libvirtd a signal and does not wait for what follows: SIGSTOP freezes it, SIGCONT thaws it.
+// Signal sends libvirtd a signal: SIGSTOP freezes it, and it is frozen when Signal returns, SIGCONT thaws it.
 func (d *Daemon) Signal(sig syscall.Signal) error { return d.ns.signal(libvirtd, sig) }
 
 // Kill ends libvirtd at once, and leaves all else: machines run on, ssh sessions lose their other end.

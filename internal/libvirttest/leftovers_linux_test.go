@@ -3,6 +3,7 @@ package libvirttest
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,6 +60,13 @@ func TestBadSettings(t *testing.T) {
 	_, err := Run(t.Context(), Options{Settings: map[string]string{"max_clients": `"many"`}})
 	require.ErrorContains(t, err, "max_clients")
 	require.NotErrorIs(t, err, ErrMissing)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	_, port, err := net.SplitHostPort(taken.Addr().String())
+	require.NoError(t, err)
+	_, err = Run(t.Context(), Options{TCP: true, Settings: map[string]string{"tcp_port": strconv.Quote(port)}})
+	require.ErrorContains(t, err, "ddress already in use", "Run knows it by this")
 	_, err = Run(t.Context(), Options{Drivers: []string{"bogus"}})
 	require.ErrorIs(t, err, ErrMissing)
 	assert.Equal(t, before, entries(t), "files are left")

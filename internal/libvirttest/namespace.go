@@ -18,6 +18,9 @@ type namespace struct {
 	out  io.Closer
 	done chan struct{} // closed when it is gone, and all that ran in it
 
+	signaling sync.Mutex    // held while a signal is under way
+	signaled  chan struct{} // receives when it has been sent
+
 	mu    sync.Mutex
 	procs map[string]*process // the last one of each name
 }
@@ -41,7 +44,7 @@ func newNamespace(s setup, log string) (*namespace, error) {
 		return nil, err
 	}
 	defer complaints.Close()
-	n := &namespace{done: make(chan struct{}), procs: map[string]*process{}}
+	n := &namespace{done: make(chan struct{}), signaled: make(chan struct{}, 1), procs: map[string]*process{}}
 	n.cmd = &exec.Cmd{Path: selfExe, Args: []string{"libvirttest-supervisor"}, Env: []string{superviseVariable + "=1"}, Stderr: complaints, SysProcAttr: attr}
 	if n.in, err = n.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -104,6 +107,8 @@ func (n *namespace) follow(events *json.Decoder) {
 		p := n.procs[e.Name]
 		n.mu.Unlock()
 		switch {
+		case e.Signal:
+			n.signaled <- struct{}{}
 		case p == nil:
 		case e.Error != "":
 			p.started <- errors.New(e.Error)
@@ -165,12 +170,19 @@ func (n *namespace) start(name string, prog program) (*process, error) {
 	return p, nil
 }
 
-// signal sends a signal to a program; one that has ended does not mind.
+// signal sends a signal to a program and returns when that is done; one that has ended does not mind.
 func (n *namespace) signal(name string, sig syscall.Signal) error {
+	n.signaling.Lock()
+	defer n.signaling.Unlock()
 	if err := n.send(request{Name: name, Signal: int(sig)}); err != nil {
 		return fmt.Errorf("signal %s: %w", name, err)
 	}
-	return nil
+	select {
+	case <-n.signaled:
+		return nil
+	case <-n.done:
+		return fmt.Errorf("signal %s: its supervisor is gone", name)
+	}
 }
 
 // close ends everything in the namespace and returns when the kernel has let go of it.

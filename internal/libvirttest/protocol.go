@@ -36,4 +36,5 @@ type event struct {
 	Error  string `json:",omitempty"` // the setup, or the start of a program, failed
 	Denied bool   `json:",omitempty"` // the setup was not permitted
 	Exit   string `json:",omitempty"` // how the program ended
+	Signal bool   `json:",omitempty"` // it has been sent
 }

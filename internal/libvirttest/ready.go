@@ -73,7 +73,10 @@ func probeCallOn(c net.Conn) error {
 	if status := binary.BigEndian.Uint32(reply[size-4:]); status != 0 {
 		return fmt.Errorf("libvirtd answers with status %d", status)
 	}
-	return nil
+	// The rest is read so that it is not lost to the daemon, which would log that.
+	rest := min(max(int64(binary.BigEndian.Uint32(reply[:])), size)-size, 64<<10)
+	_, err := io.CopyN(io.Discard, c, rest)
+	return err
 }
 
 // probeBanner checks what a server says first.

@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,9 +71,10 @@ func supervise() int {
 			}
 			for pid, name := range running {
 				if name == r.Name {
-					_ = unix.Kill(pid, unix.Signal(r.Signal))
+					send(pid, unix.Signal(r.Signal))
 				}
 			}
+			_ = out.Encode(event{Name: r.Name, Signal: true})
 		case <-children:
 			for {
 				var status unix.WaitStatus
@@ -88,6 +91,22 @@ func supervise() int {
 				}
 			}
 		}
+	}
+}
+
+// send signals a process; one that is frozen has stopped in all its threads when send returns.
+func send(pid int, sig unix.Signal) {
+	_ = unix.Kill(pid, sig)
+	if sig != unix.SIGSTOP {
+		return
+	}
+	for range 10_000 { // ten seconds
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		_, state, found := strings.Cut(string(stat), ") ") // the state follows the name
+		if err != nil || !found || strings.ContainsAny(state[:1], "TZX") {
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -96,7 +96,7 @@ func (d *Daemon) User() string { return d.user }
 // KeyFile is the private key for ssh, without a passphrase; its public part is beside it, in a file that ends in .pub.
 func (d *Daemon) KeyFile() string { return d.tree.path("ssh/id") }
 
-// KnownHosts is a file with the key of the sshd, and HostKey the file of its private key.
+// KnownHosts is a file with the public key of the sshd.
 func (d *Daemon) KnownHosts() string { return d.tree.path("ssh/known_hosts") }
 
 // SSHProgram is a script that is ssh with the keys of this daemon.

@@ -17,7 +17,7 @@ const virshLimit = 2 * time.Minute
 // test fails if virsh does.
 func (d *Daemon) Virsh(t testing.TB, hypervisor string, args ...string) string {
 	t.Helper()
-	out, err := d.TryVirsh(t.Context(), d.URI(hypervisor, Unix), args...)
+	out, err := d.TryVirsh(context.WithoutCancel(t.Context()), d.URI(hypervisor, Unix), args...) // also when the test cleans up
 	if err != nil {
 		t.Fatal(err)
 	}
