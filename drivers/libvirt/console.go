@@ -57,7 +57,10 @@ func (i *instance) OpenConsole(ctx context.Context, o polyvisor.ConsoleOptions) 
 		return nil, s.failed(err)
 	}
 	c := &console{i: i, s: s, stream: stream, id: int(dom.ID)}
-	c.replay = i.printed(ctx, main)
+	// The log has also what nobody has read, if there is one within reach.
+	if c.replay = i.printed(ctx, main); c.replay == nil {
+		c.replay = i.record().kept(c.id)
+	}
 	return c, nil
 }
 
@@ -77,6 +80,7 @@ func (c *console) Read(p []byte) (int, error) {
 	}
 	n, err := c.stream.Read(p)
 	if err == nil || n > 0 {
+		c.i.record().keep(c.id, p[:n])
 		return n, nil
 	}
 	return 0, c.ended(err)

@@ -125,9 +125,6 @@ func (d *driver) removeNew(path string) {
 	}
 }
 
-// maxReplay is how much of what was printed is replayed to who opens a console.
-const maxReplay = 64 << 10
-
 // printed gives the end of the console's log, if there is one that can be read here:
 // libvirt keeps nothing else of what nobody has read.
 func (i *instance) printed(ctx context.Context, s *session) []byte {

@@ -32,6 +32,9 @@ type record struct {
 	cleared bool
 	// ballooning is what the guest's memory was set to until it has got there.
 	ballooning uint64
+	// printed is the end of what consoles of this connection have read of a run.
+	printed    []byte
+	printedRun int
 }
 
 // records are those of the domains that someone has an instance of, by UUID.
@@ -200,4 +203,30 @@ func (r *record) ballooned(kib uint64) bool {
 		r.ballooning = 0
 	}
 	return true
+}
+
+// maxReplay is how much of what was printed is replayed to who opens a console.
+const maxReplay = 64 << 10
+
+// keep notes what a console has read of a run.
+func (r *record) keep(run int, p []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.printedRun != run {
+		r.printed, r.printedRun = nil, run
+	}
+	r.printed = append(r.printed, p...)
+	if over := len(r.printed) - maxReplay; over > maxReplay { // not at every byte
+		r.printed = append([]byte(nil), r.printed[over:]...)
+	}
+}
+
+// kept gives what consoles have read of a run before.
+func (r *record) kept(run int) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.printedRun != run {
+		return nil
+	}
+	return append([]byte(nil), r.printed[max(0, len(r.printed)-maxReplay):]...)
 }
