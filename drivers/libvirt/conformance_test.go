@@ -106,6 +106,7 @@ const caseTime = 4 * time.Minute
 var qemuExceptions = []exception{
 	{"memory/none", "virDomainSetMemory refuses 0: libvirt has no domain without memory"},
 	{"config/names", "the definition is the file NAME.xml.new at first, so that a name of more than 247 bytes cannot be stored"},
+	{"policy/reboot-destroy", "a guest's reboot, where the policy is to stop then, is told as a shutdown"},
 	{"wait/reasons", "a guest's reboot, where the policy is to stop then, is told as a shutdown"},
 	{"memory/maximum-config", "a run begins with all of the maximum, and only a balloon takes the rest from the guest"},
 	{"device/disk-hot-plug", "virDomainUpdateDeviceFlags cannot make a disk of a running domain read-only"},

@@ -96,13 +96,16 @@ func (i *instance) SetVCPUs(ctx context.Context, n int) error {
 	if n < 1 || n > math.MaxInt32 {
 		return fmt.Errorf("%w: %d virtual CPUs", polyvisor.ErrInvalidConfig, n)
 	}
-	return i.change(ctx, func(ctx context.Context, s *session) error {
+	slow := false
+	err := i.change(ctx, func(ctx context.Context, s *session) error {
 		on, err := i.isActive(ctx, s)
 		if err != nil {
 			return err
 		}
 		if on {
-			return s.SetVCPUs(ctx, &i.dom, uint32(n), libvirt.DomainVCPULive)
+			err := s.SetVCPUs(ctx, &i.dom, uint32(n), libvirt.DomainVCPULive)
+			slow = number(err) == libvirt.ErrOperationTimeout
+			return err
 		}
 		most, err := s.CountVCPUs(ctx, &i.dom, libvirt.DomainVCPUConfig|libvirt.DomainVCPUMaximum)
 		if err != nil {
@@ -115,6 +118,33 @@ func (i *instance) SetVCPUs(ctx context.Context, n int) error {
 		}
 		return s.SetVCPUs(ctx, &i.dom, uint32(n), libvirt.DomainVCPUConfig)
 	})
+	if slow {
+		return i.awaitVCPUs(ctx, n, err)
+	}
+	return err
+}
+
+// awaitVCPUs waits until the guest has let go of virtual CPUs, which it was asked to:
+// libvirt waits a few seconds only.
+func (i *instance) awaitVCPUs(ctx context.Context, n int, asked error) error {
+	for {
+		s, err := i.d.link.session()
+		if err != nil {
+			return err
+		}
+		have, err := s.CountVCPUs(ctx, &i.dom, libvirt.DomainVCPULive)
+		switch {
+		case err != nil:
+			return s.failed(err)
+		case int(have) <= n:
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), asked)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // cpuMapLength is how many bytes a map of the host's CPUs takes.

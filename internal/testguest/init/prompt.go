@@ -43,7 +43,7 @@ func (p *prompted) obey(line string) bool {
 		online()
 		say(strconv.Itoa(cpuCount(read("/proc/cpuinfo"))))
 	case "mib":
-		say(strconv.Itoa((p.ram - (p.total-memoryTotal(read("/proc/meminfo"))) + 512) / 1024))
+		say(strconv.Itoa((p.ram - (p.total - memoryTotal(read("/proc/meminfo"))) + 512) / 1024))
 	default:
 		return false
 	}

@@ -168,7 +168,12 @@ func TestResults(t *testing.T) {
 		assert.Equal(t, libvirt.DomainGetInfoRet{State: 1, MaxMem: 2, Memory: 3, NrVirtCPU: 4, CPUTime: 5}, info)
 		return err
 	})
-	run(func(w *xdr.Writer) { w.Count(2); domainBytes(w, dom); domainBytes(w, libvirt.Domain{Name: "b"}); w.Uint32(2) }, func(c remote.Conn) error {
+	run(func(w *xdr.Writer) {
+		w.Count(2)
+		domainBytes(w, dom)
+		domainBytes(w, libvirt.Domain{Name: "b"})
+		w.Uint32(2)
+	}, func(c remote.Conn) error {
 		list, err := c.List(ctx, 0)
 		assert.Equal(t, []libvirt.Domain{dom, {Name: "b"}}, list)
 		return err
