@@ -3,6 +3,7 @@ package libvirt
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -116,6 +117,53 @@ func ask(ctx context.Context, s *session, hypervisor string) (map[polyvisor.Feat
 	return missing, failed
 }
 
+// asked has what the probes of this program have told, so that a daemon is probed once
+// and not for each connection: it writes an error into its log for each.
+var asked struct {
+	mu   sync.Mutex
+	list map[askedOf]map[polyvisor.Feature]string
+}
+
+// askedOf is a hypervisor of a daemon in a version. A daemon that is replaced by another
+// version is another.
+type askedOf struct {
+	target, hypervisor string
+	version, daemon    uint64
+}
+
+// missing says why features are missing. What a connection that may write has found out
+// counts for read-only ones too, which cannot ask for as much.
+func (d *driver) missing(ctx context.Context, s *session) (map[polyvisor.Feature]string, error) {
+	of := askedOf{target: fmt.Sprintf("%+v", *d.target), hypervisor: d.host.hypervisor}
+	var err error
+	if of.daemon, err = s.LibVersion(ctx); err != nil {
+		return nil, s.failed(err)
+	}
+	if of.version, err = s.Version(ctx); err != nil && number(err) == 0 {
+		return nil, s.failed(err)
+	}
+	asked.mu.Lock()
+	known, ok := asked.list[of]
+	asked.mu.Unlock()
+	if ok {
+		return maps.Clone(known), nil
+	}
+	found, err := ask(ctx, s, d.host.hypervisor)
+	if err != nil || d.opts.ReadOnly {
+		return found, err
+	}
+	asked.mu.Lock()
+	defer asked.mu.Unlock()
+	if asked.list == nil || len(asked.list) > maxAsked {
+		asked.list = make(map[askedOf]map[polyvisor.Feature]string)
+	}
+	asked.list[of] = maps.Clone(found)
+	return found, nil
+}
+
+// maxAsked bounds the memory of a program that talks to very many hosts.
+const maxAsked = 1024
+
 // lacking are the functions that a hypervisor is known not to have, for read-only
 // connections: there libvirt refuses what would change something before it looks.
 var lacking = map[string][]string{
@@ -159,7 +207,7 @@ func (h *host) capabilities(missing map[polyvisor.Feature]string, listens bool) 
 	for f, why := range missing {
 		caps.Reasons[f] = why
 	}
-	if h.noGuests() && caps.Reasons[polyvisor.FeatureCoreDump] == "" {
+	if h.noGuests() {
 		caps.Reasons[polyvisor.FeatureCoreDump] = "what libvirt's test hypervisor writes is no core file"
 	}
 	for f, why := range never {

@@ -111,7 +111,7 @@ func (d *driver) begin(ctx context.Context, s *session) (err error) {
 	if d.host, err = askHost(ctx, s, d.opts.DomainType); err != nil {
 		return err
 	}
-	missing, err := ask(ctx, s, d.host.hypervisor)
+	missing, err := d.missing(ctx, s)
 	if err != nil {
 		return err
 	}
