@@ -86,9 +86,6 @@ func (c *console) Read(p []byte) (int, error) {
 	return 0, c.ended(err)
 }
 
-// endPatience is how long a run may take to end after its console has.
-const endPatience = 2 * time.Second
-
 // ended says why the stream has ended: the console was closed here, the domain has
 // stopped, or someone has taken the console over, which libvirt does not tell apart.
 func (c *console) ended(err error) error {

@@ -301,7 +301,7 @@ func (i *instance) Wait(ctx context.Context) (polyvisor.Stop, error) {
 		state, reason, err := s.State(ctx, &i.dom)
 		switch {
 		case number(err) == libvirt.ErrNoDomain:
-			return i.gone(s.failed(err))
+			return i.gone(ctx, s.failed(err))
 		case err != nil:
 			return polyvisor.Stop{}, s.failed(err)
 		case !active(state):
@@ -329,14 +329,34 @@ func (i *instance) Wait(ctx context.Context) (polyvisor.Stop, error) {
 	}
 }
 
-// gone tells how a domain ended that is not there any more.
-func (i *instance) gone(err error) (polyvisor.Stop, error) {
-	stop, ran := i.record().ended()
-	switch {
-	case stop != nil:
-		return *stop, nil
-	case ran:
-		return polyvisor.Stop{Reason: polyvisor.StopUnknown, Detail: "the domain is gone, and its end was not seen"}, nil
+// endPatience is how long what must follow the end of a run is waited for.
+const endPatience = 2 * time.Second
+
+// gone tells how a domain ended that is not there any more. A call that was under way
+// when it ended may find it gone before the event of its end has come.
+func (i *instance) gone(ctx context.Context, err error) (polyvisor.Stop, error) {
+	rec := i.record()
+	timer := time.NewTimer(endPatience)
+	defer timer.Stop()
+	for {
+		changed := rec.watch()
+		stop, ran := rec.ended()
+		switch {
+		case stop != nil:
+			return *stop, nil
+		case !ran:
+			return polyvisor.Stop{}, err
+		}
+		unknown := polyvisor.Stop{Reason: polyvisor.StopUnknown, Detail: "the domain is gone, and its end was not seen"}
+		if !i.d.hub.listens {
+			return unknown, nil
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return unknown, nil
+		case <-ctx.Done():
+			return polyvisor.Stop{}, ctx.Err()
+		}
 	}
-	return polyvisor.Stop{}, err
 }
