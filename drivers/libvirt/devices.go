@@ -104,15 +104,26 @@ func (i *instance) DetachDevice(ctx context.Context, dev polyvisor.Device) error
 	return i.awaitDetached(ctx, dev)
 }
 
+// detachAgain is when a guest is asked once more to let go of a device: one that has not
+// booted yet has not noticed.
+const detachAgain = 10 * time.Second
+
 // awaitDetached waits until the guest has let go of a device: libvirt waits a few
 // seconds only.
 func (i *instance) awaitDetached(ctx context.Context, dev polyvisor.Device) error {
+	again := time.Now().Add(detachAgain)
 	for wait := time.Millisecond; ; wait = min(2*wait, time.Second/2) {
 		s, err := i.d.link.session()
 		if err != nil {
 			return err
 		}
-		_, err = i.find(ctx, s, dev)
+		xml, err := i.find(ctx, s, dev)
+		if err == nil && time.Now().After(again) {
+			again = time.Now().Add(detachAgain)
+			if err := s.Detach(ctx, &i.dom, xml, libvirt.DomainDeviceModifyLive); err != nil {
+				i.d.log.Debug("asking the guest once more to let go of a device", "domain", i.Name(), "device", dev.DeviceID(), "error", err)
+			}
+		}
 		switch {
 		case number(err) == libvirt.ErrNoDomain, polyvisor.CodeOf(err) == polyvisor.CodeNotFound:
 			return nil

@@ -13,7 +13,6 @@ const (
 	internals = "drivers/kvm/internal/"
 	unix      = "golang.org/x/sys/unix"
 
-	libvirtInternals = "drivers/libvirt/internal/"
 )
 
 // rule says what the code of a package, without its tests, may import beyond
@@ -41,6 +40,11 @@ var rules = []rule{
 	{pkg: "drivers/libvirt/internal/auth", allow: []string{"drivers/libvirt/internal/uri", "drivers/libvirt/internal/xdr", "drivers/libvirt/internal/rpc", "github.com/xdg-go/scram"},
 		reason: "a few calls over whatever makes them; the mechanisms are a library's"},
 	{pkg: "drivers/libvirt/internal/dial", allow: []string{"drivers/libvirt/internal/uri", "golang.org/x/crypto/ssh/..."}, reason: "opens byte streams; knows nothing of what travels in them"},
+	{pkg: "drivers/all", allow: []string{"drivers/fake", "drivers/kvm", "drivers/libvirt"}, reason: "links every driver, and does nothing else"},
+	{pkg: "drivers/libvirt", allow: []string{".", "domainxml", "drivers/libvirt/internal/...", "github.com/google/uuid", "github.com/digitalocean/go-libvirt", "github.com/cenkalti/backoff/v5",
+		"libvirt.org/go/libvirtxml", unix}, reason: "a driver knows the root and its own parts, never another driver; XML structs for what the host tells of itself; unix for QEMU's locks"},
+	{pkg: "drivers/libvirt/internal/remote", allow: []string{"drivers/libvirt/internal/rpc", "drivers/libvirt/internal/xdr", "github.com/digitalocean/go-libvirt"},
+		reason: "procedures on a client that it is given; decides nothing"},
 	{pkg: "drivers/kvm/vmmain", allow: []string{internals + "machine", internals + "vmmproc", internals + "vmm"},
 		reason: "the entry of the VM process; it must not link the root"},
 
@@ -69,8 +73,6 @@ var rules = []rule{
 	{pkg: internals + "store", allow: []string{unix}, reason: "files and locks"},
 	{pkg: internals + "exitbench", allow: []string{internals + "vmm", internals + "boot/linux/imagetest"}, reason: "measures the run loop"},
 
-	{pkg: libvirtInternals + "uri", reason: "reads URIs and libvirt.conf"},
-	{pkg: libvirtInternals + "dial", allow: []string{libvirtInternals + "uri", "golang.org/x/crypto/ssh/..."}, reason: "opens byte streams; knows nothing of what travels in them"},
 	{pkg: "drivers/libvirt/internal/xdr", pure: true, reason: "an encoder and a bounded decoder, fuzzed without a peer"},
 	{pkg: "drivers/libvirt/internal/rpc", allow: []string{"drivers/libvirt/internal/xdr", "github.com/digitalocean/go-libvirt"}, reason: "frames on a connection that it is given; knows no procedures and dials nothing"},
 	{pkg: "drivers/libvirt/internal/rpc/rpctest", allow: []string{"drivers/libvirt/internal/rpc", "drivers/libvirt/internal/xdr", "github.com/digitalocean/go-libvirt"},
@@ -117,6 +119,9 @@ var testRules = []rule{
 	{pkg: "drivers/libvirt/internal/auth", allow: []string{"drivers/libvirt/internal/rpc/...", "drivers/libvirt/internal/dial", "github.com/digitalocean/go-libvirt", "github.com/xdg-go/scram"},
 		reason: "the oracle, a scripted daemon, and a real one"},
 	{pkg: "drivers/fake", allow: []string{".", "github.com/google/uuid"}, reason: "as the package itself"},
+	{pkg: "drivers/all", allow: []string{".", "drivers/all"}, reason: "as the package itself"},
+	{pkg: "drivers/libvirt", allow: []string{"conformance", "internal/libvirttest"}, reason: "the suite runs against private daemons"},
+	{pkg: "drivers/libvirt/internal/remote", allow: []string{"drivers/libvirt/internal/rpc/rpctest"}, reason: "go-libvirt is its oracle"},
 	{pkg: "drivers/libvirt/internal/rpc", allow: []string{"drivers/libvirt/internal/rpc/rpctest"}, reason: "its own scripted server"},
 	{pkg: "cmd/polyvisor/...", allow: []string{".", "cmd/polyvisor/...", "drivers/..."}, reason: "the command is tested with drivers"},
 	{pkg: "internal/check", allow: []string{".", "conformance"}, reason: "the table of parity names the suite's cases"},
