@@ -35,6 +35,8 @@ var rules = []rule{
 	{pkg: "drivers/fake", allow: []string{".", "domainxml", "github.com/google/uuid", unix}, reason: "a driver knows the root and its own parts; never another driver"},
 	{pkg: "drivers/kvm", allow: []string{".", "domainxml", internals + "...", "drivers/kvm/vmmain", "github.com/google/uuid", unix},
 		reason: "a driver knows the root and its own parts; never another driver"},
+	{pkg: "drivers/libvirt/internal/uri", reason: "reads URIs and libvirt.conf"},
+	{pkg: "drivers/libvirt/internal/dial", allow: []string{"drivers/libvirt/internal/uri", "golang.org/x/crypto/ssh/..."}, reason: "opens byte streams; knows nothing of what travels in them"},
 	{pkg: "drivers/kvm/vmmain", allow: []string{internals + "machine", internals + "vmmproc", internals + "vmm"},
 		reason: "the entry of the VM process; it must not link the root"},
 
