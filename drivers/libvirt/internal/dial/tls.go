@@ -40,9 +40,16 @@ func (d *dialer) handshake(ctx context.Context, raw net.Conn, p *pki) (net.Conn,
 	d.phase = "the TLS handshake with " + d.Addr()
 	var refused error
 	conn := tls.Client(raw, &tls.Config{
-		MinVersion:   tls.VersionTLS12,
-		Certificates: p.certs,
-		ServerName:   d.Host,
+		MinVersion: tls.VersionTLS12,
+		ServerName: d.Host,
+		// Ours is sent even if it is not of a CA that the server names: its
+		// refusal says more than our silence.
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if len(p.certs) == 0 {
+				return &tls.Certificate{}, nil
+			}
+			return &p.certs[0], nil
+		},
 		// The checks are in VerifyConnection: crypto/tls would refuse the
 		// certificates without subject alternative names that libvirt takes.
 		InsecureSkipVerify: true,
@@ -156,7 +163,7 @@ func (d *dialer) handshakeError(err, refused error, p *pki) error {
 	case fromPeer && strings.Contains(alert.Err.Error(), "protocol version"):
 		return fail(ErrUnreachable, "the server offers neither TLS 1.2 nor 1.3: %w", err)
 	case fromPeer && strings.Contains(alert.Err.Error(), "handshake failure"):
-		return fail(ErrPermission, "the server has no cipher in common with us, or does not accept our client certificate; %s: %w", have, err)
+		return fail(ErrPermission, "the server has no cipher in common with us, or %s: %w", certificate, err)
 	case fromPeer:
 		return fail(ErrPermission, "%s: %w", certificate, err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
