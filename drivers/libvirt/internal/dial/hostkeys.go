@@ -22,6 +22,8 @@ type knownHosts struct {
 	files   []string
 	verify  uri.Verify
 	compare ssh.HostKeyCallback
+	// authorities is true if a file names a certificate authority.
+	authorities bool
 
 	accepted bool
 	refused  error
@@ -55,6 +57,10 @@ func (d *dialer) loadKnownHosts() (*knownHosts, error) {
 	if k.compare, err = knownhosts.New(present...); err != nil {
 		return nil, fail(ErrConfig, "known hosts: %w; correct that line", err)
 	}
+	for _, f := range present {
+		text, err := os.ReadFile(f)
+		k.authorities = k.authorities || err == nil && strings.Contains(string(text), "@cert-authority")
+	}
 	return k, nil
 }
 
@@ -82,30 +88,30 @@ func (impossibleKey) Marshal() []byte                     { return nil }
 func (impossibleKey) Verify([]byte, *ssh.Signature) error { return errors.New("no key") }
 
 // algorithms gives the signature algorithms to ask for, those of known keys
-// first: a server has keys of several kinds, and a file may hold one only. Empty
-// stands for the defaults.
+// first: a server has keys of several kinds, and a file may hold one only.
+// Certificates are asked for if the files name an authority.
 func (k *knownHosts) algorithms() []string {
 	known := k.known()
-	if len(known) == 0 {
-		return nil
-	}
-	all := ssh.SupportedAlgorithms().HostKeys
-	var first, rest []string
-	for _, a := range all {
-		plain := a
-		if a == ssh.KeyAlgoRSASHA256 || a == ssh.KeyAlgoRSASHA512 {
+	rank := func(algorithm string) int {
+		plain := algorithm
+		if algorithm == ssh.KeyAlgoRSASHA256 || algorithm == ssh.KeyAlgoRSASHA512 {
 			plain = ssh.KeyAlgoRSA
 		}
-		if slices.ContainsFunc(known, func(key ssh.PublicKey) bool { return key.Type() == plain }) {
-			first = append(first, a)
-		} else {
-			rest = append(rest, a)
+		switch {
+		case slices.ContainsFunc(known, func(key ssh.PublicKey) bool { return key.Type() == plain }):
+			return 0
+		case strings.Contains(algorithm, "-cert-"):
+			return 1
+		case plain == ssh.KeyAlgoED25519:
+			return 2 // the kind that ssh shows and stores first, too
 		}
+		return 3
 	}
-	if slices.ContainsFunc(known, func(key ssh.PublicKey) bool { return key.Type() == ssh.KeyAlgoRSA }) && !slices.Contains(first, ssh.KeyAlgoRSA) {
-		rest = append(rest, ssh.KeyAlgoRSA)
-	}
-	return append(first, rest...)
+	all := slices.DeleteFunc(ssh.SupportedAlgorithms().HostKeys, func(a string) bool {
+		return !k.authorities && strings.Contains(a, "-cert-")
+	})
+	slices.SortStableFunc(all, func(a, b string) int { return rank(a) - rank(b) })
+	return all
 }
 
 // check is the verdict on the key that the server has.
