@@ -23,7 +23,7 @@ type channel struct {
 	command bool
 	stderr  tail
 	exit    error         // of the command; valid once exited is closed
-	exited  chan struct{} // closed when the command is known to have ended
+	exited  chan struct{} // closed when the command has ended and all it said was read
 	workers sync.WaitGroup
 
 	mu     sync.Mutex
@@ -36,22 +36,23 @@ type channel struct {
 func newChannel(client *ssh.Client, raw net.Conn, ch ssh.Channel, reqs <-chan *ssh.Request, name string) *channel {
 	c := &channel{client: client, raw: raw, ch: ch, name: name, command: reqs != nil,
 		exited: make(chan struct{}), gone: make(chan struct{})}
-	c.workers.Add(1)
-	go func() {
-		defer c.workers.Done()
+	said := make(chan struct{})
+	c.workers.Go(func() {
+		defer close(said)
 		io.Copy(&c.stderr, ch.Stderr()) // read, or the command could block
-	}()
+	})
 	if c.command {
-		c.workers.Add(1)
-		go c.watch(reqs)
+		c.workers.Go(func() {
+			c.watch(reqs)
+			<-said
+			close(c.exited)
+		})
 	}
 	return c
 }
 
 // watch reads how the command ended (RFC 4254, 6.10).
 func (c *channel) watch(reqs <-chan *ssh.Request) {
-	defer c.workers.Done()
-	defer close(c.exited)
 	for r := range reqs {
 		switch r.Type {
 		case "exit-status":

@@ -1,6 +1,7 @@
 package dial
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"net"
@@ -15,6 +16,9 @@ import (
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/uri"
 )
 
+// maxKnownHosts bounds a known_hosts file.
+const maxKnownHosts = 64 << 20
+
 // knownHosts checks the server's key against OpenSSH's files.
 type knownHosts struct {
 	addr    string
@@ -22,8 +26,6 @@ type knownHosts struct {
 	files   []string
 	verify  uri.Verify
 	compare ssh.HostKeyCallback
-	// authorities is true if a file names a certificate authority.
-	authorities bool
 
 	accepted bool
 	refused  error
@@ -57,27 +59,42 @@ func (d *dialer) loadKnownHosts() (*knownHosts, error) {
 	if k.compare, err = knownhosts.New(present...); err != nil {
 		return nil, fail(ErrConfig, "known hosts: %w; correct that line", err)
 	}
-	for _, f := range present {
-		text, err := os.ReadFile(f)
-		k.authorities = k.authorities || err == nil && strings.Contains(string(text), "@cert-authority")
-	}
 	return k, nil
 }
 
 // noAddr makes knownhosts look at the name only.
 var noAddr = &net.TCPAddr{IP: net.IPv4zero}
 
-// known gives the keys that the files have for the host.
-func (k *knownHosts) known() []ssh.PublicKey {
+// known gives the keys that the files have for the host, and whether they name
+// an authority for it.
+func (k *knownHosts) known() (keys []ssh.PublicKey, authority bool) {
 	var e *knownhosts.KeyError
 	if !errors.As(k.compare(k.addr, noAddr, impossibleKey{}), &e) {
-		return nil
+		return nil, false
 	}
-	keys := make([]ssh.PublicKey, len(e.Want))
-	for i, w := range e.Want {
-		keys[i] = w.Key
+	for _, w := range e.Want {
+		if isAuthority(w) {
+			authority = true
+		} else {
+			keys = append(keys, w.Key)
+		}
 	}
-	return keys
+	return keys, authority
+}
+
+// isAuthority tells the lines that hold an authority's key, which knownhosts
+// reports as if the host had it.
+func isAuthority(w knownhosts.KnownKey) bool {
+	text, err := readFile(w.Filename, maxKnownHosts)
+	if err != nil {
+		return false
+	}
+	for line := range bytes.Lines(text) {
+		if w.Line--; w.Line == 0 {
+			return bytes.HasPrefix(bytes.TrimSpace(line), []byte("@cert-authority"))
+		}
+	}
+	return false
 }
 
 // impossibleKey equals no key.
@@ -89,18 +106,18 @@ func (impossibleKey) Verify([]byte, *ssh.Signature) error { return errors.New("n
 
 // algorithms gives the signature algorithms to ask for, those of known keys
 // first: a server has keys of several kinds, and a file may hold one only.
-// Certificates are asked for if the files name an authority.
+// Certificates are asked for if the files name an authority for the host.
 func (k *knownHosts) algorithms() []string {
-	known := k.known()
+	known, authority := k.known()
 	rank := func(algorithm string) int {
 		plain := algorithm
 		if algorithm == ssh.KeyAlgoRSASHA256 || algorithm == ssh.KeyAlgoRSASHA512 {
 			plain = ssh.KeyAlgoRSA
 		}
 		switch {
-		case slices.ContainsFunc(known, func(key ssh.PublicKey) bool { return key.Type() == plain }):
-			return 0
 		case strings.Contains(algorithm, "-cert-"):
+			return 0
+		case slices.ContainsFunc(known, func(key ssh.PublicKey) bool { return key.Type() == plain }):
 			return 1
 		case plain == ssh.KeyAlgoED25519:
 			return 2 // the kind that ssh shows and stores first, too
@@ -108,7 +125,7 @@ func (k *knownHosts) algorithms() []string {
 		return 3
 	}
 	all := slices.DeleteFunc(ssh.SupportedAlgorithms().HostKeys, func(a string) bool {
-		return !k.authorities && strings.Contains(a, "-cert-")
+		return !authority && strings.Contains(a, "-cert-")
 	})
 	slices.SortStableFunc(all, func(a, b string) int { return rank(a) - rank(b) })
 	return all
@@ -129,16 +146,20 @@ func (k *knownHosts) verdict(remote net.Addr, key ssh.PublicKey) error {
 	if err == nil {
 		return nil
 	}
+	var unknown *knownhosts.KeyError
+	var want []knownhosts.KnownKey
+	if errors.As(err, &unknown) {
+		want = slices.DeleteFunc(slices.Clone(unknown.Want), isAuthority)
+	}
 	print := key.Type() + " " + ssh.FingerprintSHA256(key)
 	var revoked *knownhosts.RevokedError
-	var unknown *knownhosts.KeyError
 	switch {
 	case errors.As(err, &revoked):
 		return fail(ErrPermission, "the host key of %s (%s) is revoked in %s, line %d", k.addr, print, revoked.Revoked.Filename, revoked.Revoked.Line)
-	case !errors.As(err, &unknown):
+	case unknown == nil:
 		return fail(ErrPermission, "the host key of %s (%s): %w", k.addr, print, err)
-	case len(unknown.Want) > 0:
-		w := unknown.Want[0]
+	case len(want) > 0:
+		w := want[0]
 		return fail(ErrPermission, "the host key of %s has changed: it is %s, and %s, line %d has %s %s; someone may be in between, or the host was set up anew: ask its administrator, and only then remove the line with ssh-keygen -f %s -R %s",
 			k.addr, print, w.Filename, w.Line, w.Key.Type(), ssh.FingerprintSHA256(w.Key), w.Filename, shellQuote(knownhosts.Normalize(k.addr)))
 	}
