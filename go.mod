@@ -13,11 +13,17 @@ require (
 	github.com/pierrec/lz4/v4 v4.1.33
 	github.com/stretchr/testify v1.12.1
 	github.com/ulikunitz/xz v0.5.17
+	github.com/xdg-go/scram v1.2.0
 	golang.org/x/crypto v0.58.0
 	libvirt.org/go/libvirtxml v1.11010.0
 )
 
-require go.yaml.in/yaml/v3 v3.0.5 // indirect
+require (
+	github.com/xdg-go/pbkdf2 v1.0.0 // indirect
+	github.com/xdg-go/stringprep v1.0.4 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/text v0.43.0 // indirect
+)
 
 require (
 	github.com/hashicorp/errwrap v1.0.0 // indirect
