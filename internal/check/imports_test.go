@@ -108,9 +108,8 @@ var forTests = []string{
 var testRules = []rule{
 	{pkg: "conformance", allow: []string{".", "conformance", "drivers/fake", "drivers/kvm"}, reason: "the suite is tested with the driver that can do everything, and with wrong ones made of it"},
 	{pkg: "drivers/kvm/...", allow: []string{".", "conformance", "drivers/kvm/...", unix}, reason: "parts are tested together with the parts they meet"},
-	{pkg: "drivers/libvirt/internal/auth", allow: []string{"drivers/libvirt/internal/rpc/...", "drivers/libvirt/internal/dial", "internal/libvirttest", "github.com/digitalocean/go-libvirt", "github.com/xdg-go/scram"},
+	{pkg: "drivers/libvirt/internal/auth", allow: []string{"drivers/libvirt/internal/rpc/...", "drivers/libvirt/internal/dial", "github.com/digitalocean/go-libvirt", "github.com/xdg-go/scram"},
 		reason: "the oracle, a scripted daemon, and a real one"},
-	{pkg: "drivers/libvirt/internal/dial", allow: []string{"internal/libvirttest"}, reason: "real daemons"},
 	{pkg: "drivers/fake", allow: []string{".", "github.com/google/uuid"}, reason: "as the package itself"},
 	{pkg: "drivers/libvirt/internal/rpc", allow: []string{"drivers/libvirt/internal/rpc/rpctest"}, reason: "its own scripted server"},
 	{pkg: "cmd/polyvisor/...", allow: []string{".", "cmd/polyvisor/...", "drivers/..."}, reason: "the command is tested with drivers"},
