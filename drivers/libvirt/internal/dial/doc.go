@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/uri"
 )
@@ -76,7 +77,7 @@ func Dial(ctx context.Context, t *uri.Target, o Options) (net.Conn, error) {
 	if err != nil {
 		// Whatever broke after the context ended broke because of that.
 		if ended := ctx.Err(); ended != nil {
-			err = fmt.Errorf("during %s: %w", d.phase, ended)
+			err = fmt.Errorf("during %s: %w", *d.phase.Load(), ended)
 		}
 		return nil, fmt.Errorf("connect to %s: %w", t, err)
 	}
@@ -86,11 +87,15 @@ func Dial(ctx context.Context, t *uri.Target, o Options) (net.Conn, error) {
 type dialer struct {
 	*uri.Target
 	Options
-	phase string // what is going on, for the error of an ended context
+	// phase is what is going on, for the error of an ended context. The ssh
+	// package moves on in a goroutine of its own.
+	phase atomic.Pointer[string]
 }
 
+func (d *dialer) enter(phase string) { d.phase.Store(&phase) }
+
 func (d *dialer) dial(ctx context.Context) (net.Conn, error) {
-	d.phase = "connecting"
+	d.enter("connecting")
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
@@ -27,7 +28,9 @@ type knownHosts struct {
 	verify  uri.Verify
 	compare ssh.HostKeyCallback
 
-	accepted bool
+	// The ssh package checks keys in a goroutine that it does not wait for.
+	mu       sync.Mutex
+	accepted ssh.PublicKey // nil as long as none is
 	refused  error
 }
 
@@ -131,11 +134,28 @@ func (k *knownHosts) algorithms() []string {
 	return all
 }
 
-// check is the verdict on the key that the server has.
+// check is the verdict on the key that the server has. When keys are exchanged
+// anew later on, it must have the same.
 func (k *knownHosts) check(remote net.Addr, key ssh.PublicKey) error {
-	k.refused = k.verdict(remote, key)
-	k.accepted = k.refused == nil
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.accepted != nil {
+		if !bytes.Equal(k.accepted.Marshal(), key.Marshal()) {
+			return fail(ErrPermission, "the host key of %s changed while connected", k.addr)
+		}
+		return nil
+	}
+	if k.refused = k.verdict(remote, key); k.refused == nil {
+		k.accepted = key
+	}
 	return k.refused
+}
+
+// outcome tells whether a key was accepted, or why not.
+func (k *knownHosts) outcome() (accepted bool, refused error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.accepted != nil, k.refused
 }
 
 func (k *knownHosts) verdict(remote net.Addr, key ssh.PublicKey) error {

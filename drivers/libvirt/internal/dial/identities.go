@@ -20,6 +20,9 @@ import (
 // maxKeyFile bounds a private key's file.
 const maxKeyFile = 1 << 20
 
+// maxPasswords is how often a password is asked for, as in ssh.
+const maxPasswords = 3
+
 // identities are the ways to log in, and what became of them.
 type identities struct {
 	d      *dialer
@@ -28,6 +31,7 @@ type identities struct {
 	unbind func() error
 	notes  []string // for the error
 	failed error    // of a callback; ends the login
+	asked  int      // for a password
 }
 
 func (i *identities) note(format string, args ...any) {
@@ -100,6 +104,10 @@ func (i *identities) methods(user string) ([]ssh.AuthMethod, error) {
 }
 
 func (i *identities) password(user string) (string, error) {
+	if i.asked++; i.asked > maxPasswords {
+		i.failed = fail(ErrPermission, "%s does not let %s in: it refused the password %d times", i.d.Host, user, maxPasswords)
+		return "", i.failed
+	}
 	_, password, err := i.d.Credentials(i.ctx, CredentialSSHPassword, user+"@"+i.d.Host)
 	if err != nil {
 		i.failed = fail(ErrPermission, "password of %s@%s: %w", user, i.d.Host, err)

@@ -26,7 +26,7 @@ const (
 // sshProgram starts the user's own ssh, with the options libvirt gives it, so
 // that its configuration counts: hosts' aliases, jumps, keys.
 func (d *dialer) sshProgram() (net.Conn, error) {
-	d.phase = "starting " + d.Command
+	d.enter("starting " + d.Command)
 	var args []string
 	if d.Port != 0 {
 		args = append(args, "-p", strconv.Itoa(d.Port))

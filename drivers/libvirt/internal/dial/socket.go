@@ -97,7 +97,7 @@ func (d *dialer) permissionAdvice() string {
 
 // tcp connects to host and port.
 func (d *dialer) tcp(ctx context.Context, advice string) (net.Conn, error) {
-	d.phase = "connecting to " + d.Addr()
+	d.enter("connecting to " + d.Addr())
 	var nd net.Dialer
 	conn, err := nd.DialContext(ctx, "tcp", d.Addr())
 	if err == nil {

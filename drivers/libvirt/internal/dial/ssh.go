@@ -19,7 +19,7 @@ const clientVersion = "SSH-2.0-polyvisor"
 // on the far side: by the server itself (direct-streamlocal) if it may, else by
 // a command.
 func (d *dialer) ssh(ctx context.Context) (net.Conn, error) {
-	d.phase = "reading ssh keys"
+	d.enter("reading ssh keys")
 	hosts, err := d.loadKnownHosts()
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ type login struct {
 
 // sshOver speaks ssh over raw, which it closes on failure.
 func (d *dialer) sshOver(raw net.Conn, l *login) (net.Conn, error) {
-	d.phase = "the ssh handshake with " + d.Addr()
+	d.enter("the ssh handshake with " + d.Addr())
 	config := &ssh.ClientConfig{
 		User:              l.user,
 		Auth:              l.methods,
@@ -68,7 +68,7 @@ func (d *dialer) sshOver(raw net.Conn, l *login) (net.Conn, error) {
 		HostKeyCallback: func(address string, remote net.Addr, key ssh.PublicKey) error {
 			err := l.hosts.check(remote, key)
 			if err == nil {
-				d.phase = fmt.Sprintf("the login as %s at %s", l.user, d.Addr())
+				d.enter(fmt.Sprintf("the login as %s at %s", l.user, d.Addr()))
 			}
 			return err
 		},
@@ -96,12 +96,13 @@ func closeClient(c *ssh.Client, raw net.Conn) {
 }
 
 func (d *dialer) sshError(err error, l *login) error {
+	accepted, refused := l.hosts.outcome()
 	switch {
-	case l.hosts.refused != nil:
-		return l.hosts.refused
+	case refused != nil:
+		return refused
 	case l.ids.failed != nil:
 		return l.ids.failed
-	case !l.hosts.accepted:
+	case !accepted:
 		return fail(ErrUnreachable, "ssh with %s: %w; does an ssh server listen there?", d.Addr(), err)
 	case strings.Contains(err.Error(), "unable to authenticate"), strings.Contains(err.Error(), "disconnect"):
 		return fail(ErrPermission, "%s does not let %s in: %s: %w", d.Addr(), l.user, l.ids.tried(), err)
@@ -118,7 +119,7 @@ func (d *dialer) remoteEnd(client *ssh.Client, raw net.Conn) (net.Conn, error) {
 	}
 	var refusals []string
 	for _, path := range sockets {
-		d.phase = fmt.Sprintf("opening %s at %s", path, d.Host)
+		d.enter(fmt.Sprintf("opening %s at %s", path, d.Host))
 		ch, reqs, err := client.OpenChannel("direct-streamlocal@openssh.com", ssh.Marshal(struct {
 			Path      string
 			Reserved0 string
@@ -150,7 +151,7 @@ func limit(s string) string {
 // runRemote starts the command on the far side. refusals say why no socket could
 // be opened directly.
 func (d *dialer) runRemote(client *ssh.Client, raw net.Conn, refusals []string) (net.Conn, error) {
-	d.phase = "starting a command at " + d.Host
+	d.enter("starting a command at " + d.Host)
 	because := ""
 	if len(refusals) > 0 {
 		because = " (and its sshd opens no socket: " + strings.Join(refusals, ", ") + ")"

@@ -342,3 +342,65 @@ func TestSSHBrokenServer(t *testing.T) {
 	conn, err = dialURI(within(t), t, "qemu+ssh://h/system", Options{Env: env})
 	mustFail(t, conn, err, ErrConfig, "no user name for ssh; give one in the URI, as qemu+ssh://USER@h/system")
 }
+
+// A server may ask for ever; who is asked must not have to answer for ever.
+func TestSSHQuestions(t *testing.T) {
+	hostKey := newSSHKey(t)
+	var questions []string
+	s := &sshServer{hostKeys: []ssh.Signer{hostKey.signer}, channel: streamLocal(remoteSock), keyboard: func(_ ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+		for {
+			answers, err := ask("", "", questions, make([]bool, len(questions)))
+			if err != nil {
+				return nil, err
+			}
+			if len(answers) == 1 && answers[0] == "sesame" {
+				return nil, nil
+			}
+		}
+	}}
+	port := s.start(t)
+	where := "qemu+ssh://joe@127.0.0.1:" + port + "/system?known_hosts=" + knownAs(t, port, hostKey.signer.PublicKey())
+	answer := func(password string, asked *int) Options {
+		return Options{Credentials: func(context.Context, string, string) (string, string, error) {
+			*asked++
+			return "", password, nil
+		}}
+	}
+	var asked int
+	questions = []string{"Password: "}
+	conn, err := dialURI(within(t), t, where, answer("sesame", &asked))
+	mustEcho(t, conn, err)
+	asked = 0
+	conn, err = dialURI(within(t), t, where, answer("wrong", &asked))
+	mustFail(t, conn, err, ErrPermission, "refused the password 3 times")
+	assert.Equal(t, 3, asked)
+	questions = []string{"Password: ", "Token: "}
+	conn, err = dialURI(within(t), t, where, answer("sesame", &asked))
+	mustFail(t, conn, err, ErrPermission, "asks 2 questions", "use a key")
+	questions = nil
+	mustEnd(t, "during the login as joe", func(ctx context.Context) (net.Conn, error) { return dialURI(ctx, t, where, answer("", &asked)) })
+}
+
+// A peer that stopped reading does not keep us.
+func TestCloseInterruptsWriter(t *testing.T) {
+	hostKey := newSSHKey(t)
+	port := (&sshServer{hostKeys: []ssh.Signer{hostKey.signer}, login: anyKey, channel: func(n ssh.NewChannel) {
+		n.Accept() // and reads nothing, not even requests
+	}}).start(t)
+	for _, s := range []string{sshURI(t, port, "", hostKey.signer.PublicKey()), "qemu+ext:///system?command=" + script(t, "exec sleep 60")} {
+		conn, err := dialURI(within(t), t, s, Options{})
+		require.NoError(t, err)
+		written := make(chan error, 1)
+		go func() {
+			_, err := conn.Write(make([]byte, 32<<20))
+			written <- err
+		}()
+		select {
+		case err := <-written:
+			t.Fatal("a peer that does not read took 32 MiB: ", err)
+		case <-time.After(200 * time.Millisecond):
+		}
+		require.NoError(t, conn.Close())
+		require.ErrorIs(t, <-written, net.ErrClosed)
+	}
+}

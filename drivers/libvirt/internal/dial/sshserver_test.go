@@ -76,6 +76,7 @@ type sshServer struct {
 	hostKeys []ssh.Signer
 	login    func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error)
 	password func(ssh.ConnMetadata, []byte) (*ssh.Permissions, error)
+	keyboard func(ssh.ConnMetadata, ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error)
 	// channel is asked for each channel; nil refuses all.
 	channel func(ssh.NewChannel)
 }
@@ -84,7 +85,7 @@ func anyKey(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return 
 
 func (s *sshServer) start(t *testing.T) (port string) {
 	return serveTCP(t, func(c net.Conn) {
-		config := &ssh.ServerConfig{PublicKeyCallback: s.login, PasswordCallback: s.password}
+		config := &ssh.ServerConfig{PublicKeyCallback: s.login, PasswordCallback: s.password, KeyboardInteractiveCallback: s.keyboard}
 		for _, k := range s.hostKeys {
 			config.AddHostKey(k)
 		}

@@ -15,7 +15,7 @@ import (
 // tls connects, checks the server, and waits for the byte by which a daemon
 // says that it accepted our certificate.
 func (d *dialer) tls(ctx context.Context) (net.Conn, error) {
-	d.phase = "reading certificates"
+	d.enter("reading certificates")
 	p, err := d.loadPKI()
 	if err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func (d *dialer) tls(ctx context.Context) (net.Conn, error) {
 }
 
 func (d *dialer) handshake(ctx context.Context, raw net.Conn, p *pki) (net.Conn, error) {
-	d.phase = "the TLS handshake with " + d.Addr()
+	d.enter("the TLS handshake with " + d.Addr())
 	var refused error
 	conn := tls.Client(raw, &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -61,7 +61,7 @@ func (d *dialer) handshake(ctx context.Context, raw net.Conn, p *pki) (net.Conn,
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, d.handshakeError(err, refused, p)
 	}
-	d.phase = "waiting for " + d.Addr() + " to accept our certificate"
+	d.enter("waiting for " + d.Addr() + " to accept our certificate")
 	var verdict [1]byte
 	if _, err := io.ReadFull(conn, verdict[:]); err != nil {
 		return nil, d.handshakeError(err, nil, p)
