@@ -3,6 +3,12 @@
 // user's own ssh program) and external commands, found and checked as libvirt's
 // docs/uri.rst, docs/remote.rst and docs/kbase/tlscerts.rst say.
 //
+// The built-in ssh reads keys and known_hosts, but not ssh_config: for hosts'
+// aliases and jumps there is command=ssh, which has the user's own ssh do it.
+//
+// No daemon is started; libvirt's own client starts a user's session daemon if
+// there is none.
+//
 // Dial ends when its context does, whatever phase it is in and whatever the
 // peer does or leaves undone; what was opened until then is closed. A connection
 // that Dial gave does not depend on the context any more. Errors say what to do,

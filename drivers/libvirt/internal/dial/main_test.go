@@ -17,6 +17,9 @@ import (
 	"github.com/polyvisor/polyvisor/internal/leaktest"
 )
 
+// asNobody tells the test binary that it was started as another user.
+const asNobody = "POLYVISOR_TEST_SOCKET"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asNobody) != "" {
 		os.Exit(m.Run()) // runs as another user, who may look at nothing

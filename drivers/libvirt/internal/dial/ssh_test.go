@@ -181,7 +181,8 @@ func TestSSHLogin(t *testing.T) {
 	mustFail(t, conn, err, ErrConfig, "ssh key "+locked+" is encrypted", "ssh-add "+locked)
 	conn, err = dialURI(within(t), t, uriOf("joe@", port, "&keyfile="+locked+"&sshauth=agent,privkey"), Options{Env: withAgent})
 	mustEcho(t, conn, err)
-	lockedRSA := another.write(t, filepath.Join(t.TempDir(), "locked"), "sesame")
+	// The old form does not say whose key it is without its passphrase.
+	lockedRSA := another.writeOldForm(t, filepath.Join(t.TempDir(), "locked"), "sesame")
 	for _, c := range []struct{ port, file string }{{port, locked}, {portRSA, lockedRSA}} {
 		asked := 0
 		conn, err = dialURI(within(t), t, uriOf("joe@", c.port, "&keyfile="+c.file), Options{Env: env, Credentials: func(_ context.Context, kind, about string) (string, string, error) {
@@ -193,7 +194,7 @@ func TestSSHLogin(t *testing.T) {
 		mustEcho(t, conn, err)
 		assert.Equal(t, 1, asked)
 	}
-	conn, err = dialURI(within(t), t, uriOf("joe@", port, "&keyfile="+locked), Options{Env: env, Credentials: func(context.Context, string, string) (string, string, error) { return "", "wrong", nil }})
+	conn, err = dialURI(within(t), t, uriOf("joe@", port, "&keyfile="+lockedRSA), Options{Env: env, Credentials: func(context.Context, string, string) (string, string, error) { return "", "wrong", nil }})
 	mustFail(t, conn, err, ErrPermission, "cannot be decrypted")
 }
 
