@@ -51,4 +51,3 @@ func TestUnixPermission(t *testing.T) {
 	conn, err = dialURI(within(t), t, "qemu:///system", Options{Env: env})
 	mustFail(t, conn, err, ErrPermission, "group libvirt")
 }
-
