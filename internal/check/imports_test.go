@@ -90,8 +90,9 @@ var rules = []rule{
 	{pkg: "internal/nestedvm/cmd/nestedtest", allow: []string{"internal/nestedvm", "internal/testguest"}, reason: "main: the nested machine, and the guest's files to put into it"},
 	{pkg: "internal/nestedvm/cmd/nestedtest/sample", reason: "a subject for tests of nestedtest"},
 	{pkg: "internal/nestedvm/internal/probe", allow: []string{unix}, reason: "runs in the nested machine"},
+	{pkg: "internal/libvirttest", allow: []string{"internal/testguest", unix}, reason: "libvirt as it is installed: it runs without any driver of ours"},
 	{pkg: "internal/testsummary", reason: "reads go test's output"},
-	{pkg: "internal/bench/...", allow: []string{"internal/bench/...", ".", "drivers/kvm", "internal/nestedvm", "internal/testguest", unix}, reason: "measures from outside, as users see it"},
+	{pkg: "internal/bench/...", allow: []string{"internal/bench/...", ".", "drivers/kvm", "internal/libvirttest", "internal/nestedvm", "internal/testguest", unix}, reason: "measures from outside, as users see it"},
 	{pkg: "internal/demo", allow: []string{".", "drivers/kvm", "internal/doctor", "internal/nestedvm", "internal/testguest"}, reason: "a program that uses the library"},
 
 	{pkg: "examples/driver", allow: []string{".", "conformance", "github.com/google/uuid"}, reason: "what authors of drivers write: only what they can import"},
@@ -102,6 +103,7 @@ var rules = []rule{
 var forTests = []string{
 	"github.com/stretchr/testify/...", "go.uber.org/goleak", "github.com/google/go-cmp/...", "github.com/creack/pty",
 	"internal/leaktest", "internal/testguest", "internal/nestedvm", "internal/nestedvm/wire",
+	"internal/libvirttest",
 }
 
 // testRules are what else the tests of a package may import.
