@@ -129,4 +129,3 @@ func TestRealSASL(t *testing.T) {
 		})
 	}
 }
-

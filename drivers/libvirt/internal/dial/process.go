@@ -135,6 +135,9 @@ func (p *process) why(err error) error {
 	return ended(p.name, p.exit, p.stderr.String(), err)
 }
 
+// refusals are words of ssh, nc and socat, which say in no other way why they end.
+var refusals = []string{"Permission denied", "Host key verification failed", "Too many authentication failures"}
+
 // ended is the error of a connection whose program ended.
 func ended(name string, exit error, said string, err error) error {
 	how := "ended"
@@ -144,7 +147,13 @@ func ended(name string, exit error, said string, err error) error {
 	if said != "" {
 		how += ": " + said
 	}
-	return fail(ErrUnreachable, "%s %s: %w", name, how, err)
+	kind := ErrUnreachable
+	for _, words := range refusals {
+		if strings.Contains(said, words) {
+			kind = ErrPermission
+		}
+	}
+	return fail(kind, "%s %s: %w", name, how, err)
 }
 
 func (p *process) Close() error {

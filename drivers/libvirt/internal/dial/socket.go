@@ -79,7 +79,7 @@ func (d *dialer) startAdvice() string {
 		return "socket= of the URI names it; leave it out for the usual ones"
 	case d.Session() && d.Env.EUID > 0:
 		return "start one of this user with libvirtd -d --timeout 120 (or virtqemud), or use /system"
-	case d.Driver == "qemu" || d.Driver == "kvm":
+	case d.Driver == "qemu":
 		return "systemctl start virtqemud.socket or libvirtd.socket; Debian has it in libvirt-daemon-system, Fedora in libvirt-daemon-kvm"
 	}
 	return fmt.Sprintf("systemctl start virt%sd.socket or libvirtd.socket; Debian has it in libvirt-daemon-system, Fedora in libvirt-daemon-driver-%s", d.Driver, d.Driver)
