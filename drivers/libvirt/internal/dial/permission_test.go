@@ -20,21 +20,12 @@ func TestUnixPermission(t *testing.T) {
 		require.NoError(t, err)
 		defer os.RemoveAll(dir)
 		require.NoError(t, os.Chmod(dir, 0o755))
-		self, err := os.ReadFile("/proc/self/exe")
-		if err != nil {
-			t.Skip("needs /proc to run itself as another user")
-		}
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "test"), self, 0o755))
 		socket := filepath.Join(dir, "s")
 		serveUnix(t, socket, echo)
 		require.NoError(t, os.Chmod(socket, 0o700))
-		cmd := exec.Command(filepath.Join(dir, "test"), "-test.run=^TestUnixPermission$", "-test.v")
-		cmd.Env = append(os.Environ(), asNobody+"="+socket)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		cmd.Dir = "/"
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, string(out))
-		require.Contains(t, string(out), "--- PASS: TestUnixPermission")
+		out, err := runAsNobody(t, socket, "TestUnixPermission")
+		require.NoError(t, err, out)
+		require.Contains(t, out, "--- PASS: TestUnixPermission")
 		return
 	}
 	if path == "" {
@@ -50,4 +41,26 @@ func TestUnixPermission(t *testing.T) {
 	require.NoError(t, os.Symlink(path, filepath.Join(env.SystemDir, "libvirt-sock")))
 	conn, err = dialURI(within(t), t, "qemu:///system", Options{Env: env})
 	mustFail(t, conn, err, ErrPermission, "group libvirt")
+}
+
+// runAsNobody runs one test in a copy of this program as the user nobody, with
+// what for the variable asNobody.
+func runAsNobody(t *testing.T, what, test string) (string, error) {
+	t.Helper()
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Skip("needs /proc to run itself as another user")
+	}
+	dir, err := os.MkdirTemp("", "dial")
+	require.NoError(t, err)
+	defer os.RemoveAll(dir)
+	require.NoError(t, os.Chmod(dir, 0o755))
+	program := filepath.Join(dir, "test")
+	require.NoError(t, os.WriteFile(program, self, 0o755))
+	cmd := exec.Command(program, "-test.run=^"+test+"$", "-test.v")
+	cmd.Env = append(os.Environ(), asNobody+"="+what)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd.Dir = "/"
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
