@@ -33,7 +33,7 @@ func (d *dialer) startDaemon(ctx context.Context) error {
 	// With --daemon it returns once its sockets are there, or with an error.
 	cmd := exec.CommandContext(ctx, program, "--daemon", "--timeout", idleTime)
 	cmd.Stdout, cmd.Stderr = &said, &said
-	cmd.WaitDelay = exitWait // the daemon may keep the files
+	cmd.WaitDelay = orphanWait
 	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		return fail(ErrUnreachable, "%s cannot be started: %s: %w", program, said.String(), err)
 	}

@@ -18,7 +18,10 @@ import (
 
 const (
 	// exitWait is how long a stream that ended waits for the reason.
-	exitWait = time.Second
+	exitWait = 3 * time.Second
+	// orphanWait is how long a program's own children may keep its stderr after
+	// its end.
+	orphanWait = 500 * time.Millisecond
 	// maxStderr is how much of what a program says ends up in an error.
 	maxStderr = 1 << 10
 )
@@ -74,8 +77,7 @@ func startProcess(name string, args ...string) (net.Conn, error) {
 	p := &process{name: name, r: fromChild, w: toChild, exited: make(chan struct{})}
 	p.cmd = exec.Command(name, args...)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = stdin, stdout, &p.stderr
-	// A program's own children may keep its stderr.
-	p.cmd.WaitDelay = exitWait / 2
+	p.cmd.WaitDelay = orphanWait
 	err = p.cmd.Start()
 	stdin.Close()
 	stdout.Close()

@@ -230,16 +230,17 @@ func TestSSHCommand(t *testing.T) {
 		return sshURI(t, port, "", hostKey.signer.PublicKey())
 	}
 	// A server that opens no sockets runs a command.
-	var ran string
+	ran := make(chan string, 1)
 	conn, err := dialURI(within(t), t, start(func(command string, ch ssh.Channel) int {
-		ran = command
+		ran <- command
 		io.WriteString(ch.Stderr(), "a warning\n")
 		io.Copy(ch, ch)
 		return 0
 	}), Options{ReadOnly: true})
 	mustEcho(t, conn, err)
-	assert.Contains(t, ran, "virt-ssh-helper -r ")
-	assert.Contains(t, ran, "/var/run/libvirt/virtqemud-sock-ro")
+	command := <-ran
+	assert.Contains(t, command, "virt-ssh-helper -r ")
+	assert.Contains(t, command, "/var/run/libvirt/virtqemud-sock-ro")
 
 	// What the command said ends up in the error, fit for a terminal.
 	conn, err = dialURI(within(t), t, start(func(_ string, ch ssh.Channel) int {
