@@ -238,7 +238,11 @@ func (b *bridge) forward(h Header, payload []byte) bool {
 		return false
 	}
 	h.Serial = serial
-	return b.c.out.send(b.gone, h, payload)
+	if !b.c.out.send(b.gone, h, payload) {
+		return false
+	}
+	b.c.in.takeBack()
+	return true
 }
 
 func (k *bridgeCall) matches(h Header) bool {

@@ -133,6 +133,7 @@ func (c *Client) Call(ctx context.Context, program, procedure uint32, args func(
 	}
 	h := Header{Program: program, Version: version, Procedure: procedure, Type: TypeCall, Serial: serial}
 	if c.out.send(ctx.Done(), h, k.args.Bytes()) {
+		c.in.borrow(k)
 		select {
 		case <-k.done:
 			err = k.decode(ret)

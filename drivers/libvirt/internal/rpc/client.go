@@ -11,10 +11,11 @@ import (
 // Options of a Client. The zero value is usable.
 type Options struct {
 	// Event gets each event (a frame of type message) of the remote, qemu and
-	// lxc programs that no Bridge asked for, in the order of arrival. It is
-	// called by the goroutine that reads the connection: it must return
-	// without waiting, and must not call the Client, except to start
-	// goroutines that do. The payload is valid until it returns.
+	// lxc programs that no Bridge asked for, one at a time in the order of
+	// arrival. It is called by whoever reads the connection, which may be the
+	// caller of a call: it must return without waiting, and must not call the
+	// Client, except to start goroutines that do. The payload is valid until
+	// it returns.
 	Event func(program, procedure uint32, payload []byte)
 
 	// KeepAlive starts keepalive at once; see Client.KeepAlive. Zero: not.
@@ -58,6 +59,7 @@ type entry interface {
 type Client struct {
 	conn net.Conn
 	opt  Options
+	in   inbox
 	out  outbox
 
 	// calls are for reuse. Not shared between clients: a channel of one made
@@ -101,7 +103,10 @@ func New(conn net.Conn, o Options) *Client {
 		done:    make(chan struct{}),
 	}
 	c.out.init(c)
-	c.wg.Go(c.read)
+	// On a kernel's socket reading can be interrupted without harm. A stream
+	// that pauses must not pause a caller.
+	c.in.init(c, c.out.try != nil && !o.PauseStreams)
+	c.wg.Go(c.in.run)
 	c.wg.Go(c.out.run)
 	if o.KeepAlive > 0 {
 		c.KeepAlive(o.KeepAlive, o.KeepAliveCount)
@@ -186,6 +191,20 @@ func (c *Client) unregister(serial uint32, e entry) bool {
 	}
 	delete(c.waiting, serial)
 	return true
+}
+
+// idle tells whether no call or stream is under way.
+func (c *Client) idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiting) == 0
+}
+
+// lastSerial is the serial of the last call.
+func (c *Client) lastSerial() uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.serial
 }
 
 // others tells whether more than one call or stream is under way.

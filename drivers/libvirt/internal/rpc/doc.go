@@ -19,5 +19,7 @@
 //
 // A Client has one goroutine that reads, one that writes what a caller could
 // not write without waiting, and with keepalive on one that keeps time. Close
-// ends them and waits for them. A caller decodes its own reply.
+// ends them and waits for them. A caller encodes its own request and decodes
+// its own reply; where it can it also writes, and reads, the socket itself,
+// because waking another goroutine costs more than the rest of a call.
 package rpc

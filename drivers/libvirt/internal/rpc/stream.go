@@ -58,6 +58,7 @@ func (c *Client) CallStream(ctx context.Context, program, procedure uint32, args
 	}
 	s.serial = serial
 	if c.out.send(ctx.Done(), s.header(TypeCall, StatusOK), k.args.Bytes()) {
+		c.in.takeBack()
 		select {
 		case <-k.done:
 			return s.opened(ret)
