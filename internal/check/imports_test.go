@@ -12,7 +12,6 @@ import (
 const (
 	internals = "drivers/kvm/internal/"
 	unix      = "golang.org/x/sys/unix"
-
 )
 
 // rule says what the code of a package, without its tests, may import beyond

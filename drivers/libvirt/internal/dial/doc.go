@@ -3,6 +3,11 @@
 // user's own ssh program) and external commands, found and checked as libvirt's
 // docs/uri.rst, docs/remote.rst and docs/kbase/tlscerts.rst say.
 //
+// The built-in ssh reads keys and known_hosts, but not ssh_config: for hosts'
+// aliases and jumps there is command=ssh, which has the user's own ssh do it.
+//
+// A user's session daemon is started if Options.StartDaemon says so.
+//
 // Dial ends when its context does, whatever phase it is in and whatever the
 // peer does or leaves undone; what was opened until then is closed. A connection
 // that Dial gave does not depend on the context any more. Errors say what to do,
@@ -57,6 +62,10 @@ type Options struct {
 	Env uri.Env
 	// ReadOnly asks for the daemon's read-only socket where there is one.
 	ReadOnly bool
+	// StartDaemon has a user's session daemon started if none runs, as libvirt's
+	// own client does it. It ends by itself when nobody has used it for two
+	// minutes. LIBVIRT_AUTOSTART=0 in the environment forbids it.
+	StartDaemon bool
 	// Credentials, if set, is asked for secrets that are in no file. about names
 	// what the secret is for: user@host or a key's file. It must end with ctx.
 	// no_tty=1 in the URI does not stop it: it is no terminal.

@@ -18,7 +18,10 @@ import (
 
 const (
 	// exitWait is how long a stream that ended waits for the reason.
-	exitWait = time.Second
+	exitWait = 3 * time.Second
+	// orphanWait is how long a program's own children may keep its stderr after
+	// its end.
+	orphanWait = 500 * time.Millisecond
 	// maxStderr is how much of what a program says ends up in an error.
 	maxStderr = 1 << 10
 )
@@ -74,8 +77,7 @@ func startProcess(name string, args ...string) (net.Conn, error) {
 	p := &process{name: name, r: fromChild, w: toChild, exited: make(chan struct{})}
 	p.cmd = exec.Command(name, args...)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = stdin, stdout, &p.stderr
-	// A program's own children may keep its stderr.
-	p.cmd.WaitDelay = exitWait / 2
+	p.cmd.WaitDelay = orphanWait
 	err = p.cmd.Start()
 	stdin.Close()
 	stdout.Close()
@@ -135,6 +137,9 @@ func (p *process) why(err error) error {
 	return ended(p.name, p.exit, p.stderr.String(), err)
 }
 
+// refusals are words of ssh, nc and socat, which say in no other way why they end.
+var refusals = []string{"Permission denied", "Host key verification failed", "Too many authentication failures"}
+
 // ended is the error of a connection whose program ended.
 func ended(name string, exit error, said string, err error) error {
 	how := "ended"
@@ -144,7 +149,13 @@ func ended(name string, exit error, said string, err error) error {
 	if said != "" {
 		how += ": " + said
 	}
-	return fail(ErrUnreachable, "%s %s: %w", name, how, err)
+	kind := ErrUnreachable
+	for _, words := range refusals {
+		if strings.Contains(said, words) {
+			kind = ErrPermission
+		}
+	}
+	return fail(kind, "%s %s: %w", name, how, err)
 }
 
 func (p *process) Close() error {

@@ -18,8 +18,23 @@ const (
 	backlogPause = 10 * time.Millisecond
 )
 
-// unix connects to the first socket that somebody listens on.
+// unix connects to the first socket that somebody listens on, and has a daemon
+// started if there is none and it may.
 func (d *dialer) unix(ctx context.Context) (net.Conn, error) {
+	conn, err := d.unixOnce(ctx)
+	nobody := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+	if !nobody || ctx.Err() != nil || !d.mayStart() {
+		return conn, err
+	}
+	starting := d.startDaemon(ctx)
+	// Another process may have started it in the meantime, so that ours ended.
+	if conn, err = d.unixOnce(ctx); err != nil && starting != nil {
+		return nil, starting
+	}
+	return conn, err
+}
+
+func (d *dialer) unixOnce(ctx context.Context) (net.Conn, error) {
 	paths := d.Sockets(d.Env, d.ReadOnly)
 	var stale []string
 	for _, path := range paths {
@@ -79,7 +94,7 @@ func (d *dialer) startAdvice() string {
 		return "socket= of the URI names it; leave it out for the usual ones"
 	case d.Session() && d.Env.EUID > 0:
 		return "start one of this user with libvirtd -d --timeout 120 (or virtqemud), or use /system"
-	case d.Driver == "qemu" || d.Driver == "kvm":
+	case d.Driver == "qemu":
 		return "systemctl start virtqemud.socket or libvirtd.socket; Debian has it in libvirt-daemon-system, Fedora in libvirt-daemon-kvm"
 	}
 	return fmt.Sprintf("systemctl start virt%sd.socket or libvirtd.socket; Debian has it in libvirt-daemon-system, Fedora in libvirt-daemon-driver-%s", d.Driver, d.Driver)

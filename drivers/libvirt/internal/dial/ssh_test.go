@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
+
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/uri"
 )
 
 const remoteSock = "/var/run/libvirt/libvirt-sock"
@@ -181,7 +183,8 @@ func TestSSHLogin(t *testing.T) {
 	mustFail(t, conn, err, ErrConfig, "ssh key "+locked+" is encrypted", "ssh-add "+locked)
 	conn, err = dialURI(within(t), t, uriOf("joe@", port, "&keyfile="+locked+"&sshauth=agent,privkey"), Options{Env: withAgent})
 	mustEcho(t, conn, err)
-	lockedRSA := another.write(t, filepath.Join(t.TempDir(), "locked"), "sesame")
+	// The old form does not say whose key it is without its passphrase.
+	lockedRSA := another.writeOldForm(t, filepath.Join(t.TempDir(), "locked"), "sesame")
 	for _, c := range []struct{ port, file string }{{port, locked}, {portRSA, lockedRSA}} {
 		asked := 0
 		conn, err = dialURI(within(t), t, uriOf("joe@", c.port, "&keyfile="+c.file), Options{Env: env, Credentials: func(_ context.Context, kind, about string) (string, string, error) {
@@ -193,7 +196,7 @@ func TestSSHLogin(t *testing.T) {
 		mustEcho(t, conn, err)
 		assert.Equal(t, 1, asked)
 	}
-	conn, err = dialURI(within(t), t, uriOf("joe@", port, "&keyfile="+locked), Options{Env: env, Credentials: func(context.Context, string, string) (string, string, error) { return "", "wrong", nil }})
+	conn, err = dialURI(within(t), t, uriOf("joe@", port, "&keyfile="+lockedRSA), Options{Env: env, Credentials: func(context.Context, string, string) (string, string, error) { return "", "wrong", nil }})
 	mustFail(t, conn, err, ErrPermission, "cannot be decrypted")
 }
 
@@ -229,16 +232,17 @@ func TestSSHCommand(t *testing.T) {
 		return sshURI(t, port, "", hostKey.signer.PublicKey())
 	}
 	// A server that opens no sockets runs a command.
-	var ran string
+	ran := make(chan string, 1)
 	conn, err := dialURI(within(t), t, start(func(command string, ch ssh.Channel) int {
-		ran = command
+		ran <- command
 		io.WriteString(ch.Stderr(), "a warning\n")
 		io.Copy(ch, ch)
 		return 0
 	}), Options{ReadOnly: true})
 	mustEcho(t, conn, err)
-	assert.Contains(t, ran, "virt-ssh-helper -r ")
-	assert.Contains(t, ran, "/var/run/libvirt/virtqemud-sock-ro")
+	command := <-ran
+	assert.Contains(t, command, "virt-ssh-helper -r ")
+	assert.Contains(t, command, "/var/run/libvirt/virtqemud-sock-ro")
 
 	// What the command said ends up in the error, fit for a terminal.
 	conn, err = dialURI(within(t), t, start(func(_ string, ch ssh.Channel) int {
@@ -403,4 +407,57 @@ func TestCloseInterruptsWriter(t *testing.T) {
 		require.NoError(t, conn.Close())
 		require.ErrorIs(t, <-written, net.ErrClosed)
 	}
+}
+
+// A certificate beside a key is used, as ssh does it.
+func TestSSHUserCertificate(t *testing.T) {
+	hostKey, authority, mine := newSSHKey(t), newSSHKey(t), newSSHKey(t)
+	checker := &ssh.CertChecker{IsUserAuthority: func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), authority.signer.PublicKey().Marshal()) }}
+	port := (&sshServer{hostKeys: []ssh.Signer{hostKey.signer}, login: checker.Authenticate, channel: streamLocal(remoteSock)}).start(t)
+	file := mine.write(t, filepath.Join(t.TempDir(), "key"), "")
+	where := "qemu+ssh://joe@127.0.0.1:" + port + "/system?keyfile=" + file + "&known_hosts=" + knownAs(t, port, hostKey.signer.PublicKey())
+	conn, err := dialURI(within(t), t, where, Options{})
+	mustFail(t, conn, err, ErrPermission, "key "+file)
+
+	cert := &ssh.Certificate{Key: mine.signer.PublicKey(), CertType: ssh.UserCert, ValidPrincipals: []string{"joe"}, ValidBefore: ssh.CertTimeInfinity}
+	require.NoError(t, cert.SignCert(rand.Reader, authority.signer))
+	require.NoError(t, os.WriteFile(file+"-cert.pub", ssh.MarshalAuthorizedKey(cert), 0o600))
+	conn, err = dialURI(within(t), t, where, Options{})
+	mustEcho(t, conn, err)
+}
+
+// Keys are exchanged anew every now and then.
+func TestHostKeyStaysTheSame(t *testing.T) {
+	key, other := newSSHKey(t).signer.PublicKey(), newSSHKey(t).signer.PublicKey()
+	env := host(t)
+	target, err := uri.Parse("qemu+ssh://joe@127.0.0.1:7/system?known_hosts_verify=auto")
+	require.NoError(t, err)
+	k, err := (&dialer{Target: target, Options: Options{Env: env}}).loadKnownHosts()
+	require.NoError(t, err)
+	from := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7}
+	require.NoError(t, k.check(from, key))
+	require.NoError(t, k.check(from, key))
+	require.ErrorContains(t, k.check(from, other), "changed while connected")
+	text, err := os.ReadFile(filepath.Join(env.Home, ".ssh", "known_hosts"))
+	require.NoError(t, err)
+	assert.Equal(t, 1, bytes.Count(text, []byte("\n")), "one line, however often it is checked")
+}
+
+func TestSSHCommandKilled(t *testing.T) {
+	hostKey := newSSHKey(t)
+	port := (&sshServer{hostKeys: []ssh.Signer{hostKey.signer}, login: anyKey, channel: commands(func(_ string, ch ssh.Channel) int {
+		ch.SendRequest("exit-signal", false, ssh.Marshal(struct {
+			Name string
+			Core bool
+			Text string
+			Lang string
+		}{Name: "KILL\x1b"}))
+		ch.SendRequest("what@example.com", true, nil)
+		return 0
+	})}).start(t)
+	conn, err := dialURI(within(t), t, sshURI(t, port, "", hostKey.signer.PublicKey()), Options{})
+	require.NoError(t, err)
+	assert.Equal(t, "127.0.0.1:"+port, conn.RemoteAddr().String())
+	_, err = conn.Read(make([]byte, 1))
+	mustFail(t, conn, err, ErrUnreachable, "ended with signal KILL: EOF")
 }

@@ -161,7 +161,12 @@ func TestSSHProgram(t *testing.T) {
 	conn, err = dialURI(within(t), t, unknown, Options{})
 	require.NoError(t, err)
 	_, err = conn.Read(make([]byte, 1))
-	mustFail(t, conn, err, ErrUnreachable, "ssh ended with exit status 255", "Host key verification failed")
+	mustFail(t, conn, err, ErrPermission, "ssh ended with exit status 255", "Host key verification failed")
+	stranger := newSSHKey(t).write(t, filepath.Join(t.TempDir(), "key"), "")
+	conn, err = dialURI(within(t), t, "qemu+ssh://root@127.0.0.1:"+s.port+"/system?no_tty=1&command=ssh&known_hosts="+knownAs(t, s.port, s.public)+"&keyfile="+stranger, Options{})
+	require.NoError(t, err)
+	_, err = conn.Read(make([]byte, 1))
+	mustFail(t, conn, err, ErrPermission, "Permission denied (publickey")
 	conn, err = dialURI(within(t), t, unknown+"&no_verify=1&socket="+socket, Options{})
 	mustEcho(t, conn, err)
 

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
 	"encoding/pem"
 	"io"
 	"net"
@@ -53,6 +54,16 @@ func (k sshKey) write(t *testing.T, file, passphrase string) string {
 	}
 	require.NoError(t, err)
 	require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o700))
+	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(block), 0o600))
+	return file
+}
+
+// writeOldForm writes an RSA key as older versions of ssh-keygen did.
+func (k sshKey) writeOldForm(t *testing.T, file, passphrase string) string {
+	t.Helper()
+	der := x509.MarshalPKCS1PrivateKey(k.private.(*rsa.PrivateKey))
+	block, err := x509.EncryptPEMBlock(rand.Reader, "RSA PRIVATE KEY", der, []byte(passphrase), x509.PEMCipherAES128)
+	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(block), 0o600))
 	return file
 }

@@ -137,6 +137,7 @@ func TestSockets(t *testing.T) {
 		{"qemu:///session", root, false, []string{"/var/run/libvirt/virtqemud-sock", "/var/run/libvirt/libvirt-sock"}},
 		{"qemu:///session?socket=/x", user, true, []string{"/x"}},
 		{"qemu:///system?mode=legacy", user, false, []string{"/var/run/libvirt/libvirt-sock"}},
+		{"kvm+unix:///session", user, false, []string{"/run/user/7/libvirt/virtkvmd-sock", "/run/user/7/libvirt/libvirt-sock"}},
 		{"ch:///system?mode=direct", user, false, []string{"/var/run/libvirt/virtchd-sock"}},
 		{"xen:///system?mode=auto", user, true, []string{"/var/run/libvirt/virtxend-sock-ro", "/var/run/libvirt/libvirt-sock-ro"}},
 		{"remote:///", user, false, []string{"/var/run/libvirt/libvirt-sock"}},

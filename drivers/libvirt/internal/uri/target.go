@@ -106,11 +106,8 @@ func (t *Target) Session() bool { return t.Path == "/session" }
 // modular gives the name of the hypervisor's own daemon's socket, without its
 // suffix, empty if there is none.
 func (t *Target) modular() string {
-	switch t.Driver {
-	case "remote", "test":
+	if t.Driver == "remote" || t.Driver == "test" {
 		return ""
-	case "kvm":
-		return "virtqemud" // libvirt has no driver kvm; who says so means QEMU
 	}
 	return "virt" + t.Driver + "d"
 }
