@@ -63,8 +63,11 @@
 //	devices/input                 mouse and keyboard on bus ps2
 //	devices/console               the twin of the serial port
 //	devices/video, audio          of the type none
+//	devices/panic                 models isa and pvpanic: a crash is told in any case
 //	address, alias of a device    given by the hypervisor
 //	target/@dev of an interface   if it begins with vnet or testnet, as libvirt's own do
+//
+// ParseLoose leaves out what a Config cannot say, and tells it.
 //
 // XML from strangers is bounded: MaxSize bytes, 64 levels, 100,000 elements and
 // attributes, no document type and so no entities but XML's own.

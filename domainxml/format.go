@@ -18,6 +18,16 @@ type Options struct {
 	// Arch is the architecture of the guest in Go's words, as in
 	// polyvisor.Capabilities; it is left to the hypervisor if empty.
 	Arch string
+	// Machine is the model of the machine, and Emulator the program that runs it;
+	// both are left to the hypervisor if empty.
+	Machine, Emulator string
+	// Panic adds the device by which a guest's kernel tells that it has crashed,
+	// of the given model, such as "isa"; none if empty.
+	Panic string
+	// SharedMemory makes the guest's memory such that shares can be attached later.
+	SharedMemory bool
+	// Aliases gives devices names by which AliasID finds their DeviceIDs.
+	Aliases bool
 }
 
 // archs are libvirt's words for architectures.
@@ -51,12 +61,19 @@ func Format(c *polyvisor.Config, o Options) (string, error) {
 		Type: o.Type, Name: c.Name, Title: c.Title,
 		OnPoweroff: string(c.OnPoweroff), OnReboot: string(c.OnReboot), OnCrash: string(c.OnCrash),
 		OS: &libvirtxml.DomainOS{
-			Type:   &libvirtxml.DomainOSType{Type: "hvm", Arch: arch},
+			Type:   &libvirtxml.DomainOSType{Type: "hvm", Arch: arch, Machine: o.Machine},
 			Kernel: c.Boot.Kernel.Path, Initrd: c.Boot.Initrd.Path, Cmdline: c.Boot.CommandLine,
 		},
 		Features: &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}, APIC: &libvirtxml.DomainFeatureAPIC{}},
 		Clock:    &libvirtxml.DomainClock{Offset: "utc"},
 		Devices:  deviceList(c),
+	}
+	d.Devices.Emulator = o.Emulator
+	if o.Aliases {
+		setAliases(d.Devices, c)
+	}
+	if o.Panic != "" {
+		d.Devices.Panics = []libvirtxml.DomainPanic{{Model: o.Panic}}
 	}
 	if c.UUID != uuid.Nil {
 		d.UUID = c.UUID.String()
@@ -71,7 +88,7 @@ func Format(c *polyvisor.Config, o Options) (string, error) {
 		}
 		d.Metadata = &libvirtxml.DomainMetadata{XML: "\n" + string(text) + "\n  "}
 	}
-	formatResources(d, c)
+	formatResources(d, c, o)
 	text, err := d.Marshal()
 	if err != nil {
 		return "", err
@@ -99,11 +116,11 @@ func complete(c *polyvisor.Config) *polyvisor.Config {
 	return d
 }
 
-func formatResources(d *libvirtxml.Domain, c *polyvisor.Config) {
+func formatResources(d *libvirtxml.Domain, c *polyvisor.Config, o Options) {
 	const kib = polyvisor.KiB // a valid size is a multiple of 4 KiB
 	d.Memory = &libvirtxml.DomainMemory{Value: uint(c.MaxMemory / kib), Unit: "KiB"}
 	d.CurrentMemory = &libvirtxml.DomainCurrentMemory{Value: uint(c.Memory / kib), Unit: "KiB"}
-	if len(c.Shares) > 0 {
+	if len(c.Shares) > 0 || o.SharedMemory {
 		// libvirt wants it for virtiofs.
 		d.MemoryBacking = &libvirtxml.DomainMemoryBacking{
 			MemorySource: &libvirtxml.DomainMemorySource{Type: "memfd"},
