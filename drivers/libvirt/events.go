@@ -36,6 +36,8 @@ type hub struct {
 	queue  []item
 	lost   uint64 // events that did not fit into the queue
 	states map[libvirt.UUID]polyvisor.State
+	// rebooted is when the reboot of an active domain was told last.
+	rebooted map[libvirt.UUID]time.Time
 	subs   []*subscriber
 
 	// telling is held while the sinks are called.
@@ -49,6 +51,9 @@ type item struct {
 	alias string
 	begin *subscriber
 }
+
+// resetPair is within what time two resets are one reboot: no guest boots as quickly.
+const resetPair = time.Second
 
 type subscriber struct {
 	sink  func(polyvisor.Event)
@@ -194,6 +199,15 @@ func (h *hub) translate(e *remote.Event, ran bool) (out polyvisor.Event, alias s
 	out.State = was
 	switch e.ID {
 	case libvirt.DomainEventIDReboot:
+		// A PC's firmware answers a soft reset with a hard one, and QEMU tells of both.
+		last, now := h.rebooted[id], time.Now()
+		if !activeBefore || now.Sub(last) < resetPair {
+			return out, "", false
+		}
+		if h.rebooted == nil {
+			h.rebooted = make(map[libvirt.UUID]time.Time)
+		}
+		h.rebooted[id] = now
 		out.Type = polyvisor.EventRebooted
 	case libvirt.DomainEventIDDeviceAdded:
 		out.Type, alias = polyvisor.EventDeviceAdded, e.Alias
@@ -247,8 +261,8 @@ func (h *hub) lifecycle(e *remote.Event, out polyvisor.Event, ran, activeBefore 
 	case libvirt.DomainEventStopped:
 		stop := eventStop(e.Detail, ran || activeBefore)
 		out.Type, out.Stop, out.State = polyvisor.EventStopped, &stop, stop.Reason.State()
-		stop.Time = time.Time{}
 		delete(h.states, id)
+		delete(h.rebooted, id)
 	default:
 		return out, "", false
 	}
