@@ -196,7 +196,12 @@ func (d *Domain) Start(ctx context.Context, opts ...StartOption) error {
 		if err := d.hasMemory(ctx, i); err != nil {
 			return err
 		}
-		return d.conn.abortable(ctx, d.id, func(ctx context.Context) error { return i.Start(ctx, o) })
+		return d.conn.abortable(ctx, d.id, func(ctx context.Context) error {
+			if err := i.Start(ctx, o); err != nil {
+				return err
+			}
+			return d.conn.startedAsDescribed(ctx, d.id, i)
+		})
 	})
 }
 

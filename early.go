@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -22,7 +23,10 @@ import (
 // definition, no running domain's resources, and no other domain; what would
 // is an ErrPermission. Start runs what the file said when the connection was
 // opened: it defines the domain so again if another connection has changed it
-// since. A file without a UUID gives its domain the one that a domain of its
+// since, and when another does so at the very moment of the start, it destroys
+// what was started and fails with ErrBusy; what was started may have run for a
+// moment. Of drivers that take XML as it is (XMLDefiner) the last cannot be told,
+// since they do not give back the text that they were given. A file without a UUID gives its domain the one that a domain of its
 // name has already, or a random one. Needs FeatureXML, and a connection that is
 // not read-only. Only Open takes it.
 func Early(dir string) Option { return func(o *options) { o.early = &dir } }
@@ -82,14 +86,62 @@ func (c *Conn) describedEarly(ctx context.Context, id uuid.UUID, inst Instance) 
 	return inst, nil
 }
 
-// hasConfig tells whether an inactive domain's definition is the given one. The
-// form in which definitions are stored decides, which knows no difference
-// between an empty list and none.
+// undoTime bounds the destruction of a run that must not be.
+const undoTime = 30 * time.Second
+
+// startedAsDescribed makes sure that the run of an early domain is the one that
+// its file describes: between describedEarly and the start another connection
+// may have changed the definition. What is not is destroyed.
+func (c *Conn) startedAsDescribed(ctx context.Context, id uuid.UUID, inst Instance) error {
+	want, own := c.early[id]
+	if !own || want.config == nil {
+		return nil
+	}
+	have, err := inst.Config(ctx)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil // it has ended and is undefined
+	case err == nil:
+		same, wrong := sameRun(have, want.config)
+		if wrong == nil && same {
+			return nil
+		}
+		if err = wrong; err == nil {
+			err = fmt.Errorf("%w: another connection changed the early domain while it was started; what was started is not what its file describes and was destroyed; start it again", ErrBusy)
+		}
+	}
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	if e := inst.Destroy(undo); e != nil && !errors.Is(e, ErrNotFound) && !errors.Is(e, ErrInvalidState) {
+		err = fmt.Errorf("%w; destroying it: %w", err, e)
+	}
+	return err
+}
+
+// sameRun tells whether a run is that of a definition. Others may change labels
+// and autostart of a run, and an address that is left to the driver is its to
+// choose.
+func sameRun(have, want *Config) (bool, error) {
+	have, want = have.Clone(), want.Clone()
+	have.Labels, have.Autostart = want.Labels, want.Autostart
+	if have.Vsock != nil && want.Vsock != nil && want.Vsock.CID == 0 {
+		have.Vsock.CID = 0
+	}
+	return equalConfigs(have, want)
+}
+
+// hasConfig tells whether an inactive domain's definition is the given one.
 func hasConfig(ctx context.Context, inst Instance, want *Config) (bool, error) {
 	have, err := inst.Config(ctx)
 	if err != nil {
 		return false, err
 	}
+	return equalConfigs(have, want)
+}
+
+// equalConfigs compares Configs in the form in which definitions are stored,
+// which knows no difference between an empty list and none.
+func equalConfigs(have, want *Config) (bool, error) {
 	a, err := json.Marshal(have)
 	if err != nil {
 		return false, err

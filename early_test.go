@@ -190,6 +190,72 @@ func TestEarlyStartsWhatTheFileSays(t *testing.T) {
 	})
 }
 
+// A definition that is changed between the look at it and the start does not run.
+func TestEarlyStartRace(t *testing.T) {
+	for what, tt := range map[string]struct {
+		change func(c *polyvisor.Config)
+		runs   bool
+	}{
+		"memory":  {func(c *polyvisor.Config) { c.Memory, c.MaxMemory = 64*polyvisor.MiB, 64*polyvisor.MiB }, false},
+		"kernel":  {func(c *polyvisor.Config) { c.Boot.Kernel = polyvisor.Path("/another") }, false},
+		"labels":  {func(c *polyvisor.Config) { c.Labels = map[string]string{"a": "b"} }, true},
+		"nothing": {func(*polyvisor.Config) {}, true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := newRecorder(t)
+			conn, err := openEarly(t, r, earlyDir(t, map[string]string{"web.xml": webXML}))
+			require.NoError(t, err)
+			web, err := conn.Domain(t.Context(), "web")
+			require.NoError(t, err)
+			r.setScript(func(_ context.Context, call string) error {
+				if call == "start" {
+					r.mu.Lock()
+					defer r.mu.Unlock()
+					c := r.domains[web.UUID()].config.Clone()
+					tt.change(c)
+					r.domains[web.UUID()].config = c
+				}
+				return nil
+			})
+			r.log()
+			err = web.Start(t.Context())
+			r.setScript(nil)
+			s, serr := web.State(t.Context())
+			require.NoError(t, serr)
+			if tt.runs {
+				require.NoError(t, err)
+				require.Equal(t, polyvisor.Running, s)
+				return
+			}
+			require.ErrorIs(t, err, polyvisor.ErrBusy)
+			require.ErrorContains(t, err, "start it again")
+			require.Equal(t, polyvisor.Shutoff, s)
+			require.Contains(t, r.log(), "destroy")
+			require.NoError(t, web.Start(t.Context()), "it is defined again as its file describes it")
+		})
+	}
+	t.Run("who knows", func(t *testing.T) {
+		r := newRecorder(t)
+		conn, err := openEarly(t, r, earlyDir(t, map[string]string{"web.xml": webXML}))
+		require.NoError(t, err)
+		web, err := conn.Domain(t.Context(), "web")
+		require.NoError(t, err)
+		started := false
+		r.setScript(func(_ context.Context, call string) error {
+			started = started || call == "start"
+			if started && call == "config" {
+				return polyvisor.ErrConnLost
+			}
+			return nil
+		})
+		require.ErrorIs(t, web.Start(t.Context()), polyvisor.ErrConnLost)
+		r.setScript(nil)
+		s, err := web.State(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, polyvisor.Shutoff, s, "what cannot be looked at does not run")
+	})
+}
+
 func TestEarlyFailures(t *testing.T) {
 	big := "<domain><name>" + strings.Repeat("a", 1<<20) + "</name></domain>"
 	for _, tt := range []struct {

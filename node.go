@@ -2,6 +2,8 @@ package polyvisor
 
 import (
 	"fmt"
+	"regexp"
+	"strconv"
 	"time"
 )
 
@@ -65,6 +67,27 @@ type Info struct {
 // String gives one line for people.
 func (i Info) String() string {
 	return fmt.Sprintf("%s, %d vCPUs, %s, CPU time %s", i.State, i.VCPUs, i.Memory, i.CPUTime.Round(time.Millisecond))
+}
+
+// Numbers gives both versions as VersionNumber does (virGetVersion,
+// virConnectGetVersion): the hypervisor's is the first one of numbers with dots
+// that its text has. 0 stands for a version that says none.
+func (v Version) Numbers() (library, hypervisor uint64) {
+	return firstVersion(v.Library), firstVersion(v.Hypervisor)
+}
+
+var dotted = regexp.MustCompile(`(?:^|[^0-9.])([0-9]{1,9})\.([0-9]{1,3})(?:\.([0-9]{1,3}))?(?:$|[^0-9])`)
+
+func firstVersion(text string) uint64 {
+	m := dotted.FindStringSubmatch(text)
+	if m == nil {
+		return 0
+	}
+	var n [3]int
+	for i := range n {
+		n[i], _ = strconv.Atoi(m[i+1]) // digits, or nothing for the last
+	}
+	return VersionNumber(n[0], n[1], n[2])
 }
 
 // VersionNumber gives a version as one number, major*1,000,000 + minor*1,000 +

@@ -39,6 +39,21 @@ func TestVersionNumber(t *testing.T) {
 	assert.Equal(t, uint64(11_010_002), polyvisor.VersionNumber(11, 10, 2))
 }
 
+func TestVersionNumbers(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		want uint64
+	}{
+		{"KVM API 12, Linux 6.1.0-56-cloud-amd64", 6_001_000}, {"fake 1.2", 1_002_000}, {"libvirt 11.10.2, QEMU 10.0.3", 11_010_002},
+		{"", 0}, {"twelve", 0}, {"12", 0}, {"1.2000.3", 0}, {"99999999999999999999.1.1", 0}, {"v1.2.3", 1_002_003}, {"(1.2.3)", 1_002_003},
+	} {
+		_, n := polyvisor.Version{Hypervisor: tt.text}.Numbers()
+		assert.Equal(t, tt.want, n, "%q", tt.text)
+	}
+	library, _ := polyvisor.Version{Library: polyvisor.LibraryVersion}.Numbers()
+	assert.NotZero(t, library)
+}
+
 // Features lists every constant of its type, once.
 func TestFeatures(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "feature.go", nil, 0)

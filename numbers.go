@@ -20,6 +20,32 @@ const (
 // LibvirtError is an error number of libvirt (virErrorNumber of virterror.h).
 type LibvirtError int
 
+// LibvirtRestart is libvirt's number for an Action (virDomainRestart).
+type LibvirtRestart int
+
+// restarts are the actions by libvirt's numbers, which count from 1.
+var restarts = [...]Action{ActionDestroy, ActionRestart, ActionPreserve, ActionRenameRestart}
+
+// Libvirt gives libvirt's number for the action, 1 to 4; 0 for what is none, as
+// the empty action, which stands for a default.
+func (a Action) Libvirt() LibvirtRestart {
+	for i, r := range restarts {
+		if r == a {
+			return LibvirtRestart(i + 1)
+		}
+	}
+	return 0
+}
+
+// Action gives the action for libvirt's number, which is empty for numbers that
+// are none.
+func (r LibvirtRestart) Action() Action {
+	if r < 1 || int(r) > len(restarts) {
+		return ""
+	}
+	return restarts[r-1]
+}
+
 // numbers say as which number of each of the three reference APIs a code is
 // told. Errno and libvirt's numbers are read back as the same code; the VM
 // Handler API has too few.

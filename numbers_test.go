@@ -67,6 +67,21 @@ func TestLibvirtNumbers(t *testing.T) {
 	assert.Equal(t, polyvisor.CodeUnknown, polyvisor.VMSuccess.Code())
 }
 
+// By the numbers of virDomainRestart.
+func TestRestartNumbers(t *testing.T) {
+	for n, want := range map[polyvisor.LibvirtRestart]polyvisor.Action{
+		1: polyvisor.ActionDestroy, 2: polyvisor.ActionRestart, 3: polyvisor.ActionPreserve, 4: polyvisor.ActionRenameRestart,
+	} {
+		assert.Equal(t, want, n.Action())
+		assert.Equal(t, n, want.Libvirt())
+	}
+	for _, n := range []polyvisor.LibvirtRestart{-1, 0, 5} {
+		assert.Empty(t, n.Action(), "%d", n)
+	}
+	assert.Zero(t, polyvisor.Action("").Libvirt())
+	assert.Zero(t, polyvisor.Action("dance").Libvirt())
+}
+
 func TestErrnos(t *testing.T) {
 	for n, want := range map[syscall.Errno]polyvisor.Code{
 		syscall.EPERM: polyvisor.CodePermission, syscall.EACCES: polyvisor.CodePermission, syscall.ENOSPC: polyvisor.CodeNoResource,

@@ -25,7 +25,7 @@ type C struct {
 	caps polyvisor.Capabilities
 	dir  string
 
-	cleanups []func()
+	cleanups []cleanup
 
 	mu       sync.Mutex
 	failures []string
@@ -33,8 +33,14 @@ type C struct {
 
 func newC(ctx context.Context, h *Harness, cs Case, conn *polyvisor.Conn, dir string) *C {
 	c := &C{ctx: ctx, h: h, cs: cs, conn: conn, caps: conn.Capabilities(), dir: dir}
-	c.cleanup(func() { _ = conn.Close() })
+	c.cleanup("closing the connection", func() { _ = conn.Close() })
 	return c
+}
+
+// cleanup is something to do after a case.
+type cleanup struct {
+	what string
+	do   func()
 }
 
 // Context ends with the time limit of the case.
@@ -62,14 +68,14 @@ func (c *C) reason() string {
 	return strings.Join(c.failures, "\n")
 }
 
-// cleanup calls f after the case, the last one first.
-func (c *C) cleanup(f func()) { c.cleanups = append(c.cleanups, f) }
+// cleanup calls f after the case, the last one first; what says what that is.
+func (c *C) cleanup(what string, f func()) { c.cleanups = append(c.cleanups, cleanup{what, f}) }
 
 // Open gives a further connection, which is closed after the case.
 func (c *C) Open(opts ...polyvisor.Option) *polyvisor.Conn {
 	conn, err := c.h.Open(c.ctx, opts...)
 	c.ok(err, "open another connection")
-	c.cleanup(func() { _ = conn.Close() })
+	c.cleanup("closing a further connection", func() { _ = conn.Close() })
 	return conn
 }
 
@@ -177,13 +183,19 @@ func (c *C) has(features ...polyvisor.Feature) bool {
 
 // eventually waits until f is true, and ends the case if that does not come.
 func (c *C) eventually(what string, f func() bool) {
+	came := false
+	defer func() {
+		if !came && c.ctx.Err() != nil { // also if it ended in the midst of f
+			c.Errorf("waited in vain until %s", what)
+		}
+	}()
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		if f() {
+		if came = f(); came {
 			return
 		}
 		select {
 		case <-c.ctx.Done():
-			c.Fatalf("waited in vain until %s", what)
+			runtime.Goexit()
 		case <-time.After(wait):
 		}
 	}
@@ -192,6 +204,6 @@ func (c *C) eventually(what string, f func() bool) {
 // soon gives a context for what must come soon or must not come at all.
 func (c *C) soon(d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(c.ctx, d)
-	c.cleanup(cancel)
+	c.cleanup("ending a context", cancel)
 	return ctx
 }

@@ -13,13 +13,8 @@ import (
 func cancelCases() []Case {
 	return []Case{
 		{
-			Name: "cancel/before",
-			Rule: "No call with a context that has ended does anything: it fails with the context's error in every state.",
-			Run:  cancelBefore,
-		},
-		{
 			Name:  "cancel/during",
-			Rule:  "When its context ends an operation returns, either done or with the context's error and undone: the domain is in the state before or after it, never between, and every operation goes on from there.",
+			Rule:  "A call with a context that has ended does nothing and fails with the context's error, in every state. When its context ends an operation returns, either done or with the context's error and undone: the domain is in the state before or after it, never between, and every operation goes on from there.",
 			Seeds: []string{"thread safety"},
 			Run:   cancelDuring,
 		},
@@ -41,19 +36,6 @@ func cancelCases() []Case {
 					c.fails(err, "lookup after a create that was ended", polyvisor.CodeNotFound)
 				}
 				c.ok(c.create("brief").Destroy(c.ctx), "destroy")
-			},
-		},
-		{
-			Name:  "cancel/start-outlives-context",
-			Rule:  "The end of the context that a domain was started with does not harm the run.",
-			Seeds: []string{"virDomainCreate"},
-			Run: func(c *C) {
-				d := c.define("lasting")
-				ctx, cancel := context.WithCancel(c.ctx)
-				c.ok(d.Start(ctx), "start")
-				cancel()
-				time.Sleep(20 * time.Millisecond)
-				c.state(d, polyvisor.Running, "the end of the start's context")
 			},
 		},
 	}
@@ -107,8 +89,12 @@ func bring(c *C, d *polyvisor.Domain, s polyvisor.State) {
 	c.ok(d.SetState(c.ctx, s), "bring the domain to state %s", s)
 }
 
-func cancelBefore(c *C) {
-	d := c.define("untouched")
+func cancelDuring(c *C) {
+	_, err := c.conn.Define(ended(c), c.Config("never"))
+	c.fails(err, "define with an ended context", polyvisor.CodeCanceled)
+	_, err = c.conn.Domain(c.ctx, Prefix+"never")
+	c.fails(err, "lookup of what was not defined", polyvisor.CodeNotFound)
+	d := c.define("interrupted")
 	for _, s := range steps {
 		if s.need != "" && !c.has(s.need) {
 			continue
@@ -116,19 +102,6 @@ func cancelBefore(c *C) {
 		bring(c, d, s.from)
 		c.fails(s.call(ended(c), c, d), s.name+" with an ended context", polyvisor.CodeCanceled)
 		c.state(d, s.from, s.name+" with an ended context")
-	}
-	_, err := d.State(ended(c))
-	c.fails(err, "state with an ended context", polyvisor.CodeCanceled)
-	c.fails(d.Undefine(ended(c)), "undefine with an ended context", polyvisor.CodeCanceled)
-	c.persistent(d, true, "undefine with an ended context")
-}
-
-func cancelDuring(c *C) {
-	d := c.define("interrupted")
-	for _, s := range steps {
-		if s.need != "" && !c.has(s.need) {
-			continue
-		}
 		for _, delay := range delays {
 			bring(c, d, s.from)
 			ctx, cancel := context.WithTimeout(c.ctx, delay)
@@ -144,6 +117,10 @@ func cancelDuring(c *C) {
 			c.check(slices.Contains(allowed, state), "%s with %s of time gave %v and left the domain %s", s.name, delay, err, state)
 		}
 	}
+	_, err = d.State(ended(c))
+	c.fails(err, "state with an ended context", polyvisor.CodeCanceled)
+	c.fails(d.Undefine(ended(c)), "undefine with an ended context", polyvisor.CodeCanceled)
+	c.persistent(d, true, "undefine with an ended context")
 	bring(c, d, polyvisor.Shutoff)
 	c.ok(d.Start(c.ctx), "start after all that")
 }

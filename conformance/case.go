@@ -37,11 +37,12 @@ func (c Case) Feature() string {
 }
 
 // groups are the parts of the suite in the order in which they run: what the
-// later ones build upon comes first.
+// later ones build upon comes first. What a driver declares decides which cases
+// are run, so that is tested before all that relies on it.
 var groups = []func() []Case{
-	connectionCases, lookupCases, configCases, lifecycleCases, uniqueCases, waitCases, consoleCases, policyCases,
-	memoryCases, vcpuCases, deviceCases, fileCases, saveCases, xmlCases, metadataCases, statsCases, eventCases,
-	cancelCases, loadCases, matrixCases, declaredCases, leakCases,
+	connectionCases, declaredCases, configCases, lookupCases, lifecycleCases, guestStateCases, uniqueCases, policyCases, waitCases, consoleCases,
+	memoryCases, vcpuCases, deviceCases, fileCases, fieldCases, saveCases, xmlCases, metadataCases, statsCases, eventCases,
+	cancelCases, loadCases, matrixCases, leakCases,
 }
 
 // Cases gives all cases of the suite in the order in which they run.

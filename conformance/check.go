@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +14,25 @@ import (
 )
 
 // cleanTime bounds the removal of what a case has left.
-const cleanTime = time.Minute
+func (h *Harness) cleanTime() time.Duration { return min(time.Minute, 5*h.Timeout) }
+
+// within calls f and says what does not return in that time; f is then left
+// behind.
+func within(d time.Duration, what string, f func()) error {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		f()
+	}()
+	limit := time.NewTimer(d)
+	defer limit.Stop()
+	select {
+	case <-over:
+		return nil
+	case <-limit.C:
+		return fmt.Errorf("%s does not return within %s\n%s", what, d, stacks(true))
+	}
+}
 
 // CheckOption is an option of Check.
 type CheckOption func(*checkOptions)
@@ -78,9 +97,8 @@ func (h *Harness) begin(ctx context.Context) (done func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
 	list, err := leftovers(ctx, conn)
-	if err != nil {
+	if err := errors.Join(err, h.close(conn)); err != nil {
 		return nil, err
 	}
 	if len(list) > 0 {
@@ -128,7 +146,9 @@ func (h *Harness) run(ctx context.Context, cs Case) (r Result) {
 		return fail("open: %v", err)
 	}
 	if reason, required := cs.skip(h, conn.Capabilities()); reason != "" {
-		_ = conn.Close()
+		if err := h.close(conn); err != nil {
+			return fail("%v", err)
+		}
 		if required {
 			return fail("%s, but it is required", reason)
 		}
@@ -180,10 +200,12 @@ func (c *C) finish() {
 	if c.ctx.Err() != nil && c.reason() != "" {
 		c.Errorf("the time limit of %s is over", c.h.Timeout)
 	}
-	for i := len(c.cleanups) - 1; i >= 0; i-- {
-		c.cleanups[i]()
+	for _, u := range slices.Backward(c.cleanups) {
+		if err := within(c.h.cleanTime(), u.what, u.do); err != nil {
+			c.Errorf("after the case %v", err)
+		}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), cleanTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), c.h.cleanTime())
 	defer cancel()
 	if err := c.h.clean(ctx); err != nil {
 		c.Errorf("removing what the case has made: %v", err)
@@ -191,12 +213,12 @@ func (c *C) finish() {
 }
 
 // clean removes every domain of the suite, on a connection of its own.
-func (h *Harness) clean(ctx context.Context) error {
+func (h *Harness) clean(ctx context.Context) (err error) {
 	conn, err := h.Open(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { err = errors.Join(err, h.close(conn)) }()
 	list, err := leftovers(ctx, conn)
 	if err != nil {
 		return err
@@ -205,6 +227,16 @@ func (h *Harness) clean(ctx context.Context) error {
 		if e := d.Remove(ctx); e != nil && !errors.Is(e, polyvisor.ErrNotFound) && !errors.Is(e, polyvisor.ErrInvalidState) {
 			err = errors.Join(err, e)
 		}
+	}
+	return err
+}
+
+// close closes a connection that nothing is under way on.
+func (h *Harness) close(conn *polyvisor.Conn) error {
+	var err error
+	late := within(h.cleanTime(), "closing a connection", func() { err = conn.Close() })
+	if late != nil {
+		return late
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/conformance"
@@ -128,6 +129,30 @@ func TestTimeLimit(t *testing.T) {
 	r := conformance.Check(t.Context(), h, only("life/persistent"))[0]
 	close(hang)
 	if r.Status != conformance.Failed || !strings.Contains(r.Reason, "still running after") || !strings.Contains(r.Reason, "goroutine ") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A connection whose Close hangs fails the case, and the next one runs.
+func TestCloseHangs(t *testing.T) {
+	hang := make(chan struct{})
+	h := wrongHarness(t, &fault{op: on("close", func(c *call, next func() error) error {
+		// The first closing is the suite's own, before it begins.
+		if c.d.h.count("close") == 2 {
+			<-hang
+		}
+		return next()
+	})})
+	h.Timeout = 100 * time.Millisecond
+	results := conformance.Check(t.Context(), h, only("life/persistent", "life/destroy"))
+	close(hang)
+	if len(results) != 2 {
+		t.Fatalf("%+v", results)
+	}
+	if r := results[0]; r.Status != conformance.Failed || !strings.Contains(r.Reason, "after the case closing the connection does not return within 500ms") {
+		t.Errorf("%+v", r)
+	}
+	if r := results[1]; r.Status != conformance.Passed {
 		t.Errorf("%+v", r)
 	}
 }

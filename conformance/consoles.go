@@ -82,13 +82,22 @@ func consoleCases() []Case {
 		},
 		{
 			Name: "console/hypervisor-log", Features: []polyvisor.Feature{polyvisor.FeatureHypervisorLog},
-			Rule:  "The file of Config.Log takes what the hypervisor has to say; what was in the file stays.",
+			Rule:  "The file of Config.Log takes what the hypervisor has to say, at least something for each run; what was in the file stays.",
 			Seeds: []string{"AVirtualMachine_createRaw", "logFd"},
 			Run: func(c *C) {
-				path := c.file("hypervisor.log", []byte("from before\n"))
-				d := c.started("logged", func(cfg *polyvisor.Config) { cfg.Log = polyvisor.Path(path) })
+				const before = "from before\n"
+				path := c.file("hypervisor.log", []byte(before))
+				edit := func(cfg *polyvisor.Config) { cfg.Log = polyvisor.Path(path) }
+				d := c.started("logged", edit)
 				c.ok(d.Destroy(c.ctx), "destroy")
-				c.check(strings.HasPrefix(read(c, path), "from before\n"), "what was in the log is gone")
+				text := read(c, path)
+				c.check(strings.HasPrefix(text, before), "what was in the log is gone")
+				c.check(len(text) > len(before), "after a run the log has nothing that the hypervisor says")
+				if c.has(polyvisor.FeatureTransient) {
+					c.ok(d.Undefine(c.ctx), "undefine")
+					c.ok(c.create("logged", edit).Destroy(c.ctx), "destroy")
+					c.check(len(read(c, path)) > len(text), "after the run of a transient domain the log has nothing new")
+				}
 			},
 		},
 	}

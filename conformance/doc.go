@@ -36,8 +36,13 @@
 // tells is compared with what the guest sees, so that book-keeping alone does
 // not pass.
 //
+// What no guest can say the harness can show: Harness.Kernel is a kernel that says
+// what it was booted with, Harness.Hang makes a domain hang, Harness.End ends a
+// run for a reason that lies outside of the guest. The command gives them for the
+// drivers of this project.
+//
 // The suite touches only domains whose name begins with Prefix, refuses to
 // begin where there are such domains already, and removes what it has made.
-// Each case has a time limit; when that is over the case fails with the stacks
-// of all goroutines.
+// Each case has a time limit, and so has what is done after it; when that is over
+// the case fails with the stacks of all goroutines.
 package conformance

@@ -101,7 +101,7 @@ func eventCases() []Case {
 func (c *C) subscribe(o polyvisor.SubscribeOptions) *polyvisor.Subscription {
 	sub, err := c.conn.Subscribe(c.ctx, o)
 	c.ok(err, "subscribe")
-	c.cleanup(func() { _ = sub.Close() })
+	c.cleanup("closing a subscription", func() { _ = sub.Close() })
 	return sub
 }
 

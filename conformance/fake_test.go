@@ -1,10 +1,12 @@
 package conformance_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/conformance"
+	"github.com/polyvisor/polyvisor/conformance/testkernel"
 	"github.com/polyvisor/polyvisor/drivers/fake"
 	"github.com/polyvisor/polyvisor/internal/leaktest"
 )
@@ -18,9 +20,36 @@ func fakeHarness(t *testing.T) conformance.Harness {
 	return conformance.Harness{
 		Open:    h.Open,
 		Config:  &polyvisor.Config{Memory: 64 * polyvisor.MiB},
-		Guest:   conformance.BuiltinGuest(),
+		Guest:   fakeGuest(),
+		Kernel:  testkernel.ELF(),
 		Dir:     t.TempDir(),
 		Require: polyvisor.Features(),
+		Hang:    hangs(h),
+		End:     ends(h),
+	}
+}
+
+// fakeGuest is how to talk to the fake's guest, which has a few words more than
+// built-in guests that are not simulated.
+func fakeGuest() *conformance.Guest {
+	g := conformance.BuiltinGuest()
+	g.Block, g.Linger = "block", "button hold"
+	return g
+}
+
+// hangs is Harness.Hang of a fake hypervisor.
+func hangs(h *fake.Hypervisor) func(context.Context, string) (func(), error) {
+	return func(_ context.Context, name string) (func(), error) { return h.Stall(name) }
+}
+
+// ends is Harness.End of a fake hypervisor.
+func ends(h *fake.Hypervisor) func(context.Context, string, polyvisor.StopReason) error {
+	return func(_ context.Context, name string, reason polyvisor.StopReason) error {
+		g, err := h.Guest(name)
+		if err == nil {
+			err = g.End(reason, "as the test has it")
+		}
+		return err
 	}
 }
 

@@ -3,11 +3,11 @@ package conformance_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/polyvisor/polyvisor"
@@ -61,8 +61,9 @@ func destroy(c *call) error { return c.inst.Destroy(c.ctx) }
 
 // faults are at least one for each case.
 func faults() []fault {
-	return slices.Concat(connectionFaults, lifeFaults, waitFaults, resourceFaults, deviceFaults(), storedFaults, eventFaults,
-		loadFaults, policyFaults(), matrixFaults, declaredFaults())
+	return slices.Concat(connectionFaults, lifeFaults(), waitFaults, resourceFaults, deviceFaults(), storedFaults, eventFaults,
+		loadFaults, matrixFaults, declaredFaults(), configFaults(), hangFaults(), guestStateFaults,
+		narrowLifeFaults(), narrowGuestFaults(), narrowResourceFaults(), narrowDeviceFaults(), narrowStoredFaults(), narrowEventFaults(), narrowLoadFaults())
 }
 
 var connectionFaults = []fault{
@@ -95,7 +96,7 @@ var connectionFaults = []fault{
 			}
 			return next()
 		})},
-	{name: "a name that is not there is a wrong name", of: "connection/bad-context", says: `want "not found"`,
+	{name: "a name that is not there is a wrong name", of: "lookup/not-found", says: `want "not found"`,
 		op: instead("lookup", polyvisor.ErrNotFound, polyvisor.ErrInvalidConfig)},
 	{name: "no lookup by ID", of: "lookup/keys", says: "lookup by ID",
 		op: on("lookup", func(c *call, next func() error) error {
@@ -154,86 +155,106 @@ var connectionFaults = []fault{
 	{name: "another CID", of: "config/vsock", says: "want CID 4711", config: func(c *polyvisor.Config) { c.Vsock = &polyvisor.VsockConfig{CID: 5} }},
 }
 
-var lifeFaults = []fault{
-	{name: "undefine does nothing", of: "life/persistent", says: "after undefine", op: nothing("undefine")},
-	{name: "destroy does nothing", of: "life/persistent", says: "after destroy the domain is running", op: nothing("destroy")},
-	{name: "create defines", of: "life/transient", says: "after create Info.Persistent is not false",
-		op: after("create", func(c *call) error {
-			cfg, err := (*c.result).Config(c.ctx)
-			if err == nil {
-				_, err = c.d.Driver.Define(c.ctx, cfg)
+func lifeFaults() []fault {
+	return []fault{
+		{name: "undefine does nothing", of: "life/persistent", says: "after undefine", op: nothing("undefine")},
+		{name: "destroy does nothing", of: "life/persistent", says: "after destroy the domain is running", op: nothing("destroy")},
+		{name: "create defines", of: "life/transient", says: "after create Info.Persistent is not false",
+			op: after("create", func(c *call) error {
+				cfg, err := (*c.result).Config(c.ctx)
+				if err == nil {
+					_, err = c.d.Driver.Define(c.ctx, cfg)
+				}
+				return err
+			})},
+		{name: "define of a running domain does nothing", of: "life/transient-to-persistent", says: "after Define Info.Persistent is not true",
+			op: on("define", func(c *call, next func() error) error {
+				if *c.result = c.d.byUUID(c.config.UUID); *c.result != nil {
+					return nil
+				}
+				return next()
+			})},
+		{name: "undefine destroys", of: "life/persistent-to-transient", says: "state after undefine",
+			op: before("undefine", func(c *call) { _ = destroy(c) })},
+		{name: "redefine restarts", of: "life/redefine", says: "after a redefinition the run has ID",
+			op: after("define", func(c *call) error {
+				if s, _ := (*c.result).State(c.ctx); !s.Active() {
+					return nil
+				}
+				return errors.Join((*c.result).Destroy(c.ctx), (*c.result).Start(c.ctx, polyvisor.StartOptions{}))
+			})},
+		{name: "suspend does nothing", of: "life/suspend-resume", says: "after suspend the domain is running", op: nothing("suspend")},
+		{name: "suspend only says so", of: "life/suspend-resume", says: "suspended guest printed",
+			op: after("suspend", func(c *call) error { return c.inst.(polyvisor.Suspender).Resume(c.ctx) }),
+			// Told as paused once it is asked for.
+			state: pausedAfterFirst(), info: func(i *polyvisor.Info) { i.State = pausedInfo(i.State) }},
+		{name: "a paused start runs", of: "life/start-paused", says: "after a paused start the domain is running",
+			op: on("start", func(c *call, _ func() error) error { return c.inst.Start(c.ctx, polyvisor.StartOptions{}) })},
+		{name: "shutdown pulls the plug", of: "life/shutdown", says: "stopped with reason killed",
+			op: on("shutdown", func(c *call, _ func() error) error { return destroy(c) })},
+		{name: "reboot is a new run", of: "life/reboot", says: "the console ended",
+			op: on("reboot", func(c *call, _ func() error) error {
+				return errors.Join(destroy(c), c.inst.Start(c.ctx, polyvisor.StartOptions{}))
+			})},
+		{name: "a crash is told as a shutdown", of: "life/crash", says: "want crash", stop: rewrite(polyvisor.StopCrash, polyvisor.StopShutdown)},
+		{name: "destroy is told as a shutdown", of: "life/destroy", says: "want killed", stop: rewrite(polyvisor.StopKilled, polyvisor.StopShutdown)},
+		{name: "removal keeps the definition", of: "life/remove", says: "after remove", op: nothing("undefine")},
+		{name: "resume does nothing", of: "life/set-state", says: "after set state running the domain is paused", op: nothing("resume")},
+		{name: "wait invents an end", of: "life/inactive", says: "wait of an inactive domain: succeeded", op: nothing("wait")},
+		{name: "a second start replaces the run", of: "life/persistent", says: "start of an active domain: succeeded",
+			state: func(polyvisor.State) polyvisor.State { return polyvisor.Shutoff },
+			op: before("start", func(c *call) {
+				if c.active() {
+					_ = destroy(c)
+				}
+			})},
+		{name: "a start that fails is told as a success", of: "life/start-fails", says: "start without its kernel: succeeded",
+			op: instead("start", polyvisor.ErrNotFound, nil)},
+		{name: "a start that fails is not told afterwards", of: "life/start-fails", says: "want start-failed",
+			info: func(i *polyvisor.Info) { i.LastStop = nil }},
+		{name: "a name is taken over", of: "unique/name", says: "define with the name of another domain: succeeded",
+			op: before("define", func(c *call) {
+				if i := c.d.byName(c.config.Name); i != nil && i.UUID() != c.config.UUID {
+					_ = i.Destroy(c.ctx)
+					_ = i.Undefine(c.ctx)
+				}
+			})},
+		{name: "a UUID is taken over", of: "unique/uuid", says: "define with the UUID of another domain: succeeded",
+			op: before("define", func(c *call) {
+				if i := c.d.byUUID(c.config.UUID); i != nil && i.Name() != c.config.Name {
+					_ = i.Destroy(c.ctx)
+					_ = i.Undefine(c.ctx)
+				}
+			})},
+		{name: "create tells of a wrong state", of: "unique/create", says: `want "exists already"`,
+			op: instead("create", polyvisor.ErrExists, polyvisor.ErrInvalidState)},
+		{name: "a lost race is told as success", of: "unique/race", says: "of 8 defined the same name",
+			op: on("define", func(c *call, next func() error) error {
+				err := next()
+				if errors.Is(err, polyvisor.ErrExists) {
+					*c.result, err = c.d.byName(c.config.Name), nil
+				}
+				return err
+			})},
+	}
+}
+
+// boundToItsStart ends a run when its state is asked for after the context of
+// its start has ended.
+func boundToItsStart() func(*call, func() error) error {
+	var starts sync.Map // of contexts by the UUID
+	return func(c *call, next func() error) error {
+		switch c.op {
+		case "start":
+			starts.Store(c.id(), c.ctx)
+		case "state":
+			if ctx, ok := starts.Load(c.id()); ok && ctx.(context.Context).Err() != nil {
+				starts.Delete(c.id())
+				_ = c.inst.Destroy(context.Background())
 			}
-			return err
-		})},
-	{name: "define of a running domain does nothing", of: "life/transient-to-persistent", says: "after Define Info.Persistent is not true",
-		op: on("define", func(c *call, next func() error) error {
-			if *c.result = c.d.byUUID(c.config.UUID); *c.result != nil {
-				return nil
-			}
-			return next()
-		})},
-	{name: "undefine destroys", of: "life/persistent-to-transient", says: "state after undefine",
-		op: before("undefine", func(c *call) { _ = destroy(c) })},
-	{name: "redefine restarts", of: "life/redefine", says: "after a redefinition the run has ID",
-		op: after("define", func(c *call) error {
-			if s, _ := (*c.result).State(c.ctx); !s.Active() {
-				return nil
-			}
-			return errors.Join((*c.result).Destroy(c.ctx), (*c.result).Start(c.ctx, polyvisor.StartOptions{}))
-		})},
-	{name: "suspend does nothing", of: "life/suspend-resume", says: "after suspend the domain is running", op: nothing("suspend")},
-	{name: "suspend only says so", of: "life/suspend-resume", says: "suspended guest printed",
-		op: after("suspend", func(c *call) error { return c.inst.(polyvisor.Suspender).Resume(c.ctx) }),
-		// Told as paused once it is asked for.
-		state: pausedAfterFirst(), info: func(i *polyvisor.Info) { i.State = pausedInfo(i.State) }},
-	{name: "a paused start runs", of: "life/start-paused", says: "after a paused start the domain is running",
-		op: on("start", func(c *call, _ func() error) error { return c.inst.Start(c.ctx, polyvisor.StartOptions{}) })},
-	{name: "shutdown pulls the plug", of: "life/shutdown", says: "stopped with reason killed",
-		op: on("shutdown", func(c *call, _ func() error) error { return destroy(c) })},
-	{name: "reboot is a new run", of: "life/reboot", says: "the console ended",
-		op: on("reboot", func(c *call, _ func() error) error {
-			return errors.Join(destroy(c), c.inst.Start(c.ctx, polyvisor.StartOptions{}))
-		})},
-	{name: "a crash is told as a shutdown", of: "life/crash", says: "want crash", stop: rewrite(polyvisor.StopCrash, polyvisor.StopShutdown)},
-	{name: "destroy is told as a shutdown", of: "life/destroy", says: "want killed", stop: rewrite(polyvisor.StopKilled, polyvisor.StopShutdown)},
-	{name: "removal keeps the definition", of: "life/remove", says: "after remove", op: nothing("undefine")},
-	{name: "resume does nothing", of: "life/set-state", says: "after set state running the domain is paused", op: nothing("resume")},
-	{name: "wait invents an end", of: "life/inactive", says: "wait of an inactive domain: succeeded", op: nothing("wait")},
-	{name: "a second start replaces the run", of: "life/start-twice", says: "start of an active domain: succeeded",
-		state: func(polyvisor.State) polyvisor.State { return polyvisor.Shutoff },
-		op: before("start", func(c *call) {
-			if c.active() {
-				_ = destroy(c)
-			}
-		})},
-	{name: "a start that fails is told as a success", of: "life/start-fails", says: "start without its kernel: succeeded",
-		op: instead("start", polyvisor.ErrNotFound, nil)},
-	{name: "a start that fails is not told afterwards", of: "life/start-fails", says: "want start-failed",
-		info: func(i *polyvisor.Info) { i.LastStop = nil }},
-	{name: "a name is taken over", of: "unique/name", says: "define with the name of another domain: succeeded",
-		op: before("define", func(c *call) {
-			if i := c.d.byName(c.config.Name); i != nil && i.UUID() != c.config.UUID {
-				_ = i.Destroy(c.ctx)
-				_ = i.Undefine(c.ctx)
-			}
-		})},
-	{name: "a UUID is taken over", of: "unique/uuid", says: "define with the UUID of another domain: succeeded",
-		op: before("define", func(c *call) {
-			if i := c.d.byUUID(c.config.UUID); i != nil && i.Name() != c.config.Name {
-				_ = i.Destroy(c.ctx)
-				_ = i.Undefine(c.ctx)
-			}
-		})},
-	{name: "create tells of a wrong state", of: "unique/create", says: `want "exists already"`,
-		op: instead("create", polyvisor.ErrExists, polyvisor.ErrInvalidState)},
-	{name: "a lost race is told as success", of: "unique/race", says: "of 8 defined the same name",
-		op: on("define", func(c *call, next func() error) error {
-			err := next()
-			if errors.Is(err, polyvisor.ErrExists) {
-				*c.result, err = c.d.byName(c.config.Name), nil
-			}
-			return err
-		})},
+		}
+		return next()
+	}
 }
 
 func rewrite(from, to polyvisor.StopReason) func(*polyvisor.Stop) {
@@ -283,11 +304,10 @@ var waitFaults = []fault{
 			}
 			return next()
 		})},
-	{name: "wait invents an end", of: "wait/never-run", says: "wait for a domain that has never run: succeeded", op: nothing("wait")},
 	{name: "a wait that times out kills", of: "wait/timeout", says: "after a Wait that timed out the domain is shutoff",
 		op: on("wait", func(c *call, next func() error) error {
 			err := next()
-			if err != nil {
+			if errors.Is(err, context.DeadlineExceeded) {
 				_ = c.inst.Destroy(context.Background())
 			}
 			return err
@@ -346,7 +366,7 @@ func forceConsole(c *call, next func() error) error {
 }
 
 var loadFaults = []fault{
-	{name: "suspend does nothing", of: "cancel/before", says: "after resume with an ended context the domain is running", op: nothing("suspend")},
+	{name: "suspend does nothing", of: "cancel/during", says: "after resume with an ended context the domain is running", op: nothing("suspend")},
 	{name: "a start in a hurry stops halfway", of: "cancel/during", says: "left the domain paused",
 		op: on("start", func(c *call, next func() error) error {
 			if t, ok := c.ctx.Deadline(); !ok || time.Until(t) > 100*time.Millisecond {
@@ -361,11 +381,8 @@ var loadFaults = []fault{
 			}
 			return context.DeadlineExceeded
 		})},
-	{name: "a run ends with the context of its start", of: "cancel/start-outlives-context", says: "the domain is shutoff",
-		op: after("start", func(c *call) error {
-			context.AfterFunc(c.ctx, func() { _ = c.inst.Destroy(context.Background()) })
-			return nil
-		})},
+	{name: "a run ends with the context of its start", of: "life/persistent", says: "the domain is shutoff",
+		op: boundToItsStart()},
 	{name: "every fifth start is refused", of: "load/many-domains", says: "start of domain",
 		op: on("start", func(c *call, next func() error) error {
 			if c.d.h.count("start")%5 == 0 {
@@ -435,29 +452,4 @@ var matrixFaults = []fault{
 			}
 			return nil
 		})},
-}
-
-// declaredFaults declare a feature and refuse it.
-func declaredFaults() []fault {
-	ops := map[polyvisor.Feature]string{
-		polyvisor.FeatureSuspend: "suspend", polyvisor.FeatureShutdown: "shutdown", polyvisor.FeatureReboot: "reboot", polyvisor.FeatureConsole: "console",
-		polyvisor.FeatureTransient: "create", polyvisor.FeatureOpenFiles: "create", polyvisor.FeatureSave: "save", polyvisor.FeatureCoreDump: "core dump",
-		polyvisor.FeatureMemory: "set memory", polyvisor.FeatureVCPUs: "set vcpus", polyvisor.FeatureVCPUInfo: "vcpus", polyvisor.FeatureVCPUPin: "pin vcpu",
-		polyvisor.FeatureVCPUConfig: "configure vcpu", polyvisor.FeatureDevices: "attach", polyvisor.FeatureXML: "xml", polyvisor.FeatureLabels: "set labels",
-		polyvisor.FeatureAutostart: "set autostart", polyvisor.FeatureRename: "rename", polyvisor.FeatureStats: "stats", polyvisor.FeatureEvents: "subscribe",
-	}
-	var list []fault
-	for _, f := range polyvisor.Features() {
-		op := ops[f]
-		list = append(list, fault{
-			name: "declares " + string(f) + " and refuses it", of: "declared/" + string(f), says: fmt.Sprintf("feature %s is declared, but its use fails", f),
-			op: func(c *call, next func() error) error {
-				if c.op == op || op == "" && c.op == "define" && c.config.Name == conformance.Prefix+"using" {
-					return fmt.Errorf("%w: not here", polyvisor.ErrUnsupported)
-				}
-				return next()
-			},
-		})
-	}
-	return list
 }

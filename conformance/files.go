@@ -51,7 +51,7 @@ func fileCases() []Case {
 func openFile(c *C, path string, flag int) *os.File {
 	f, err := os.OpenFile(path, flag, 0)
 	c.ok(err, "open %s", path)
-	c.cleanup(func() { _ = f.Close() })
+	c.cleanup("closing a file", func() { _ = f.Close() })
 	return f
 }
 

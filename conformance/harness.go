@@ -30,6 +30,11 @@ type Harness struct {
 	// Guest tells how to talk to that guest. Without it the cases that need its
 	// word are skipped.
 	Guest *Guest
+	// Kernel is the content of a kernel that prints the CRC-32 (IEEE) of its initial
+	// RAM disk, as eight hexadecimal digits, and obeys or prints its command line:
+	// what package testkernel gives, for drivers that boot that. Without it the
+	// suite compares only what Config tells of kernels.
+	Kernel []byte
 	// Dir is a directory, on the host of the hypervisor and on this one, where
 	// files may be made. A temporary one is made if it is empty.
 	Dir string
@@ -37,9 +42,16 @@ type Harness struct {
 	Require []polyvisor.Feature
 	// Timeout is the time limit of a case; DefaultTimeout if zero.
 	Timeout time.Duration
-	// Hang makes a running domain stop answering its hypervisor until release
-	// is called. It is optional.
+	// Hang makes what runs a domain stop answering the hypervisor until release
+	// is called, which may be after the end of the domain; ErrUnsupported if it
+	// cannot. It is optional; with it list/while-busy proves that nothing waits for
+	// one domain.
 	Hang func(ctx context.Context, name string) (release func(), err error)
+	// End ends the run of a domain for the reason, as the hypervisor does it and
+	// not by an operation or by the guest's word; what cannot be brought about is
+	// an error that matches ErrUnsupported. It is optional; with it wait/reasons
+	// proves the reasons that no guest has a word for.
+	End func(ctx context.Context, name string, reason polyvisor.StopReason) error
 	// Close releases what the harness holds. It is optional.
 	Close func() error
 }
@@ -74,10 +86,18 @@ type Guest struct {
 	// the MiB of memory that answer. In both it is the first number.
 	CPUs   string
 	Memory string
+	// Auto, followed by a command, stands at the end of the kernel's command line
+	// and has the guest obey the command before it prints its first prompt.
+	Auto string
 	// PowerOff, Reboot and Crash end the run in that way.
 	PowerOff string
 	Reboot   string
 	Crash    string
+	// Block makes the guest wait for a resource, and Linger makes it take its time
+	// when it is to shut down: it does not come to an end. Simulated guests have
+	// them.
+	Block  string
+	Linger string
 	// Busy computes without end, so that the guest uses CPU time.
 	Busy string
 	// Read, followed by a space, the target of a disk, a space and the number of
@@ -99,7 +119,7 @@ type Guest struct {
 // say no more.
 func BuiltinGuest() *Guest {
 	return &Guest{
-		Prompt: "pv> ", Echo: "echo", CPUs: "cpus", Memory: "mem",
+		Prompt: "pv> ", Echo: "echo", CPUs: "cpus", Memory: "mem", Auto: "auto=",
 		PowerOff: "poweroff", Reboot: "reboot", Crash: "crash", Busy: "spin",
 		Read: "read", Write: "write", Flush: "flush", Send: "send",
 	}

@@ -11,7 +11,11 @@ import (
 func policyCases() []Case {
 	var cases []Case
 	for _, e := range guestEnds {
-		for _, a := range actions {
+		for i, a := range actions {
+			if e.reason == polyvisor.StopCrash && a.action == polyvisor.ActionDestroy {
+				continue // is life/crash
+			}
+			number := polyvisor.LibvirtRestart(i + 1) // of the reference API
 			features := []polyvisor.Feature{polyvisor.FeatureConsole}
 			if a.action != e.usual {
 				features = append(features, polyvisor.FeatureLifecyclePolicy)
@@ -24,7 +28,8 @@ func policyCases() []Case {
 				Rule:  fmt.Sprintf("When the guest ends its run by %s and the policy is %s, %s.", e.name, a.action, a.rule(e)),
 				Seeds: a.seeds,
 				Run: func(c *C) {
-					d := c.started("policy", func(cfg *polyvisor.Config) { e.set(cfg, a.action) })
+					d := c.started("policy", func(cfg *polyvisor.Config) { e.set(cfg, number.Action()) })
+					c.check(a.action.Libvirt() == number && number.Action() == a.action, "the action %s has the number %d, want %d", a.action, a.action.Libvirt(), number)
 					a.check(c, e, d, c.talk(d))
 				},
 			})

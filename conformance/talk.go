@@ -29,7 +29,7 @@ func (c *C) console(d *polyvisor.Domain, o polyvisor.ConsoleOptions) *talk {
 	c.ok(err, "open the console of %s", d.Name())
 	t := &talk{c: c, rwc: rwc, changed: make(chan struct{}, 1), over: make(chan struct{})}
 	go t.read()
-	c.cleanup(t.close)
+	c.cleanup("closing a console", t.close)
 	return t
 }
 
@@ -102,6 +102,22 @@ func (t *talk) await(want string) string {
 		case <-t.changed:
 		case <-t.c.ctx.Done():
 			t.c.Fatalf("the guest does not print %q; it printed %q", want, tail(fresh))
+		}
+	}
+}
+
+// awaits waits for a text, wherever it is in what the guest prints; what says
+// what it stands for.
+func (t *talk) awaits(what, want string) {
+	for !strings.Contains(t.all(), want) {
+		select {
+		case <-t.changed:
+			continue
+		case <-t.over:
+		case <-t.c.ctx.Done():
+		}
+		if said := t.all(); !strings.Contains(said, want) {
+			t.c.Fatalf("the guest does not print %s, %q; it printed %q", what, want, tail(said))
 		}
 	}
 }

@@ -22,7 +22,7 @@ func vcpuCases() []Case {
 		},
 		{
 			Name: "vcpu/info", Features: []polyvisor.Feature{polyvisor.FeatureVCPUInfo},
-			Rule: "VCPUs tells one entry for each virtual CPU in the order of their numbers, up to the maximum: its state, its time, its host CPU, -1 if it is offline, and where it may run. All of an inactive domain are offline; of a guest that computes one is told as running, on a host CPU, and its time grows.",
+			Rule: "VCPUs tells one entry for each virtual CPU in the order of their numbers, up to the maximum: its state, its time, its host CPU, -1 if it is offline, and where it may run. All of an inactive domain are offline; of a guest that computes one is told as running, on a host CPU, and its time grows; none of a suspended guest is running: those that are not offline are blocked.",
 			Seeds: []string{"virDomainGetVcpus", "virVcpuInfo", "virVcpuInfoPtr", "virVcpuInfo.number", "virVcpuInfo.state", "virVcpuInfo.cpuTime", "virVcpuInfo.cpu",
 				"virVcpuState", "VIR_VCPU_OFFLINE", "VIR_VCPU_RUNNING", "VIR_VCPU_BLOCKED"},
 			Run: vcpuInfo,
@@ -116,6 +116,14 @@ func vcpuInfo(c *C) {
 	look(2)
 	if c.h.Guest != nil && c.h.Guest.Busy != "" && c.has(polyvisor.FeatureConsole) {
 		vcpuWorks(c, d)
+	}
+	if c.has(polyvisor.FeatureSuspend) {
+		c.ok(d.Suspend(c.ctx), "suspend")
+		list, err := d.VCPUs(c.ctx)
+		c.ok(err, "vCPUs of a suspended domain")
+		for i, v := range list {
+			c.check(i >= 2 || v.State == polyvisor.VCPUBlocked, "vCPU %d of a suspended domain is told as %s, want blocked", i, v.State)
+		}
 	}
 	c.ok(d.Destroy(c.ctx), "destroy")
 	look(0)

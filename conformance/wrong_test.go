@@ -2,7 +2,10 @@ package conformance_test
 
 import (
 	"context"
+	"errors"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/google/uuid"
@@ -29,7 +32,15 @@ type fault struct {
 	vcpus  func([]polyvisor.VCPU) []polyvisor.VCPU
 	stats  func(*polyvisor.Stats)
 	event  func(polyvisor.Event) []polyvisor.Event
+	// told is called in place of event and knows the connection.
+	told   func(d *wrongDriver, e polyvisor.Event) []polyvisor.Event
 	stream func(io.ReadWriteCloser) io.ReadWriteCloser
+
+	// without are features that the driver does not declare; the cases that need
+	// one are skipped.
+	without []polyvisor.Feature
+	// kernel has the suite run a kernel from a file in place of the built-in guest.
+	kernel bool
 }
 
 // call is an operation of a wrong driver.
@@ -50,6 +61,18 @@ type call struct {
 	readOnly bool
 	result   *polyvisor.Instance
 	stream   io.ReadWriteCloser
+	state    *polyvisor.State
+	info     *polyvisor.Info
+	stop     *polyvisor.Stop
+	got      **polyvisor.Config // what Config gives
+}
+
+// id is the UUID of the domain that the operation is about, as text.
+func (c *call) id() string {
+	if c.inst != nil {
+		return c.inst.UUID().String()
+	}
+	return c.config.UUID.String()
 }
 
 // host is what all connections of a wrong driver share.
@@ -57,7 +80,29 @@ type host struct {
 	f       *fault
 	mu      sync.Mutex
 	calls   map[string]int
+	notes   map[string]int
 	cleanup []func()
+}
+
+// note keeps a number under some words, and get gives it, 0 if there is none.
+func (h *host) note(n int, words ...string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.notes[strings.Join(words, " ")] = n
+}
+
+func (h *host) get(words ...string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.notes[strings.Join(words, " ")]
+}
+
+// add adds to such a number and gives the sum.
+func (h *host) add(n int, words ...string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.notes[strings.Join(words, " ")] += n
+	return h.notes[strings.Join(words, " ")]
 }
 
 // count says which call of the operation this is, from 1.
@@ -66,6 +111,19 @@ func (h *host) count(op string) int {
 	defer h.mu.Unlock()
 	h.calls[op]++
 	return h.calls[op]
+}
+
+// defined are the UUIDs that notesDefined has kept.
+func (h *host) defined() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var list []string
+	for words, n := range h.notes {
+		if id, ok := strings.CutPrefix(words, "defined "); ok && n > 0 {
+			list = append(list, id)
+		}
+	}
+	return list
 }
 
 func (h *host) atEnd(f func()) {
@@ -77,7 +135,9 @@ func (h *host) atEnd(f func()) {
 // wrongDriver is a driver with a fault.
 type wrongDriver struct {
 	polyvisor.Driver
-	h *host
+	h        *host
+	n        int // which connection it is, from 1
+	readOnly bool
 }
 
 func (d *wrongDriver) Unwrap() polyvisor.Driver { return d.Driver }
@@ -110,6 +170,7 @@ func (d *wrongDriver) making(c *call, next func() (polyvisor.Instance, error)) (
 
 func (d *wrongDriver) Capabilities() polyvisor.Capabilities {
 	c := d.Driver.Capabilities()
+	c.Features = slices.DeleteFunc(slices.Clone(c.Features), func(f polyvisor.Feature) bool { return slices.Contains(d.h.f.without, f) })
 	if d.h.f.caps != nil {
 		d.h.f.caps(&c)
 	}
@@ -159,6 +220,13 @@ func (d *wrongDriver) Close() error {
 
 func (d *wrongDriver) Subscribe(ctx context.Context, sink func(polyvisor.Event)) (func(), error) {
 	wrong := sink
+	if d.h.f.told != nil {
+		wrong = func(e polyvisor.Event) {
+			for _, e := range d.h.f.told(d, e) {
+				sink(e)
+			}
+		}
+	}
 	if d.h.f.event != nil {
 		wrong = func(e polyvisor.Event) {
 			for _, e := range d.h.f.event(e) {
@@ -197,6 +265,9 @@ func (d *wrongDriver) BulkStats(ctx context.Context, list []polyvisor.Instance) 
 	var all []polyvisor.Stats
 	for _, i := range list {
 		s, err := i.(*wrongInstance).Stats(ctx)
+		if errors.Is(err, polyvisor.ErrNotFound) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -227,7 +298,7 @@ func (i *wrongInstance) do(ctx context.Context, op string, next func() error, fi
 }
 
 func (i *wrongInstance) State(ctx context.Context) (s polyvisor.State, err error) {
-	err = i.do(ctx, "state", func() (err error) { s, err = i.Instance.State(ctx); return err })
+	err = i.do(ctx, "state", func() (err error) { s, err = i.Instance.State(ctx); return err }, func(c *call) { c.state = &s })
 	if i.d.h.f.state != nil {
 		s = i.d.h.f.state(s)
 	}
@@ -235,7 +306,7 @@ func (i *wrongInstance) State(ctx context.Context) (s polyvisor.State, err error
 }
 
 func (i *wrongInstance) Info(ctx context.Context) (info polyvisor.Info, err error) {
-	err = i.do(ctx, "info", func() (err error) { info, err = i.Instance.Info(ctx); return err })
+	err = i.do(ctx, "info", func() (err error) { info, err = i.Instance.Info(ctx); return err }, func(c *call) { c.info = &info })
 	i.d.h.f.change(&info)
 	return info, err
 }
@@ -252,7 +323,7 @@ func (f *fault) change(info *polyvisor.Info) {
 }
 
 func (i *wrongInstance) Config(ctx context.Context) (c *polyvisor.Config, err error) {
-	k := &call{op: "config", ctx: ctx, inst: i.Instance}
+	k := &call{op: "config", ctx: ctx, inst: i.Instance, got: &c}
 	err = i.d.do(k, func() (err error) { c, err = i.Instance.Config(ctx); return err })
 	if k.config != nil {
 		c = k.config
@@ -276,7 +347,7 @@ func (i *wrongInstance) Undefine(ctx context.Context) error {
 }
 
 func (i *wrongInstance) Wait(ctx context.Context) (s polyvisor.Stop, err error) {
-	err = i.do(ctx, "wait", func() (err error) { s, err = i.Instance.Wait(ctx); return err })
+	err = i.do(ctx, "wait", func() (err error) { s, err = i.Instance.Wait(ctx); return err }, func(c *call) { c.stop = &s })
 	if i.d.h.f.stop != nil {
 		i.d.h.f.stop(&s)
 	}
@@ -351,15 +422,15 @@ func (i *wrongInstance) ConfigureVCPU(ctx context.Context, v polyvisor.VCPUConfi
 }
 
 func (i *wrongInstance) AttachDevice(ctx context.Context, dev polyvisor.Device) error {
-	return i.do(ctx, "attach", func() error { return i.Instance.(polyvisor.DeviceAttacher).AttachDevice(ctx, dev) })
+	return i.do(ctx, "attach", func() error { return i.Instance.(polyvisor.DeviceAttacher).AttachDevice(ctx, dev) }, func(c *call) { c.device = &dev })
 }
 
 func (i *wrongInstance) DetachDevice(ctx context.Context, dev polyvisor.Device) error {
-	return i.do(ctx, "detach", func() error { return i.Instance.(polyvisor.DeviceAttacher).DetachDevice(ctx, dev) })
+	return i.do(ctx, "detach", func() error { return i.Instance.(polyvisor.DeviceAttacher).DetachDevice(ctx, dev) }, func(c *call) { c.device = &dev })
 }
 
 func (i *wrongInstance) UpdateDevice(ctx context.Context, dev polyvisor.Device) error {
-	return i.do(ctx, "update", func() error { return i.Instance.(polyvisor.DeviceAttacher).UpdateDevice(ctx, dev) })
+	return i.do(ctx, "update", func() error { return i.Instance.(polyvisor.DeviceAttacher).UpdateDevice(ctx, dev) }, func(c *call) { c.device = &dev })
 }
 
 func (i *wrongInstance) SetLabels(ctx context.Context, labels map[string]string) error {

@@ -97,9 +97,56 @@ func (g *Guest) Hang() error {
 	return g.act(func(gu *guest) { gu.stuck = true })
 }
 
+// End ends the run for a reason, as the hypervisor tells it of guests that a
+// watchdog found hanging or that their firmware refused to run: for those that
+// the guest itself is behind, Config says what follows.
+//
+// Errors: ErrInvalidConfig for a reason that a run does not end for.
+func (g *Guest) End(reason polyvisor.StopReason, detail string) error {
+	switch reason {
+	case polyvisor.StopShutdown, polyvisor.StopReboot, polyvisor.StopCrash, polyvisor.StopHangup:
+		return g.act(func(*guest) { g.r.guestEndLocked(reason, detail) })
+	case polyvisor.StopStartFailed:
+		return fmt.Errorf("%w: no run ends for the reason %s", polyvisor.ErrInvalidConfig, reason)
+	}
+	if reason < 0 || int(reason) >= len(polyvisor.StopReasons()) {
+		return fmt.Errorf("%w: there is no %s", polyvisor.ErrInvalidConfig, reason)
+	}
+	return g.act(func(*guest) { g.r.d.endLocked(polyvisor.Stop{Reason: reason, Detail: detail}) })
+}
+
 // Kill ends the run as if the process of the virtual machine had died.
 func (g *Guest) Kill() error {
 	return g.act(func(*guest) {
 		g.r.d.endLocked(polyvisor.Stop{Reason: polyvisor.StopServiceDied, Detail: "killed by signal 9"})
 	})
+}
+
+// stalled are the calls that need the answer of what runs a domain.
+var stalled = []operation{
+	opSuspend, opResume, opShutdown, opReboot, opConsole, opSave, opCoreDump, opSetMemory, opSetVCPUs, opPinVCPU,
+	opConfigureVCPU, opAttachDevice, opDetachDevice, opUpdateDevice,
+}
+
+// Stall stops what runs the domain from answering, until release is called: the
+// calls that need its answer wait until their contexts end. What the hypervisor
+// itself knows it tells, and it can destroy the domain.
+//
+// Errors: ErrNotFound.
+func (h *Hypervisor) Stall(domain string) (release func(), err error) {
+	h.mu.Lock()
+	_, there := h.byName[domain]
+	h.unlock()
+	if !there {
+		return nil, fmt.Errorf("%w: no domain is named %q", polyvisor.ErrNotFound, domain)
+	}
+	var removes []func()
+	for _, op := range stalled {
+		removes = append(removes, h.faults.add(Fault{Op: operations[op], Domain: domain, Hang: true}))
+	}
+	return func() {
+		for _, remove := range removes {
+			remove()
+		}
+	}, nil
 }

@@ -77,7 +77,8 @@ var rules = []rule{
 	{pkg: "drivers/libvirt/internal/rpc/rpctest", allow: []string{"drivers/libvirt/internal/rpc", "drivers/libvirt/internal/xdr", "github.com/digitalocean/go-libvirt"},
 		reason: "a scripted server and the oracle, for tests"},
 
-	{pkg: "cmd/polyvisor", allow: []string{".", "cmd/polyvisor/internal/cli", "drivers/..."}, reason: "main: links the drivers, and tells the command about their directories"},
+	{pkg: "cmd/polyvisor", allow: []string{".", "cmd/polyvisor/internal/cli", "conformance", "conformance/testkernel", "drivers/..."},
+		reason: "main: links the drivers, and tells the command about their directories and how to test them"},
 	{pkg: "cmd/polyvisor/internal/cli", allow: []string{".", "conformance", "domainxml", "internal/doctor", "github.com/spf13/cobra", "github.com/spf13/pflag",
 		"github.com/google/uuid", "golang.org/x/term", unix}, reason: "the command line works with any driver and knows none; files may be XML"},
 	{pkg: "cmd/polyvisor-vmm", allow: []string{"drivers/kvm/vmmain"}, reason: "main of the VM process: as small as can be"},
@@ -113,8 +114,8 @@ var forTests = []string{
 
 // testRules are what else the tests of a package may import.
 var testRules = []rule{
-	{pkg: "conformance", allow: []string{".", "conformance", "drivers/fake", "drivers/kvm"}, reason: "the suite is tested with the driver that can do everything, and with wrong ones made of it"},
-	{pkg: "drivers/kvm/...", allow: []string{".", "conformance", "drivers/kvm/...", unix}, reason: "parts are tested together with the parts they meet"},
+	{pkg: "conformance", allow: []string{".", "conformance", "conformance/testkernel", "drivers/fake", "drivers/kvm"}, reason: "the suite is tested with the driver that can do everything, and with wrong ones made of it"},
+	{pkg: "drivers/kvm/...", allow: []string{".", "conformance", "conformance/testkernel", "drivers/kvm/...", unix}, reason: "parts are tested together with the parts they meet"},
 	{pkg: "drivers/libvirt/internal/auth", allow: []string{"drivers/libvirt/internal/rpc/...", "drivers/libvirt/internal/dial", "github.com/digitalocean/go-libvirt", "github.com/xdg-go/scram"},
 		reason: "the oracle, a scripted daemon, and a real one"},
 	{pkg: "drivers/fake", allow: []string{".", "github.com/google/uuid"}, reason: "as the package itself"},

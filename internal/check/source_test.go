@@ -314,6 +314,7 @@ func TestGeneratedFilesAreTested(t *testing.T) {
 	tr := load(t)
 	tests := map[string]string{
 		internals + "boot/guest": "TestCurrent",
+		"conformance/testkernel": "TestCurrent",
 	}
 	for _, s := range tr.sources {
 		generates := slices.ContainsFunc(s.file.Comments, func(g *ast.CommentGroup) bool {

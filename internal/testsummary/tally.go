@@ -25,6 +25,10 @@ type event struct {
 // maxOutput bounds what is kept of one test's output, in bytes; the end of it is kept.
 const maxOutput = 1 << 20
 
+// againMark is in what a test or nestedtest says when it tries again what the emulator may have lost. Each is listed: a
+// fault that is tried away must not go unseen.
+const againMark = "AGAIN"
+
 // Results of tests and packages, as test2json calls them.
 const (
 	pass = "pass"
@@ -42,6 +46,7 @@ type tally struct {
 	failed   int
 	ran      map[string]bool   // tests that passed or failed in some run
 	skipped  map[string]string // reasons, by test
+	again    []string          // what was tried more than once
 	anything bool
 }
 
@@ -111,6 +116,12 @@ func (t *tally) line(line []byte) {
 	case "build-fail":
 		return
 	}
+	if e.Action == "output" && strings.Contains(e.Output, againMark) {
+		t.again = append(t.again, strings.TrimSpace(e.Package+" "+e.Test)+": "+strings.TrimSpace(e.Output))
+		if e.Test == "" {
+			return // it may come after the package's end
+		}
+	}
 	p := t.packages[e.Package]
 	if p == nil {
 		p = &packageRun{name: e.Package, tests: map[string]*testRun{}}
@@ -160,6 +171,9 @@ func (t *tally) finish() bool {
 		fmt.Fprintln(t.out, "testsummary: no test events in the input; did go test -json run?")
 	}
 	t.printSkips()
+	if len(t.again) > 0 {
+		fmt.Fprintf(t.out, "tried again, %d:\n  %s\n", len(t.again), strings.Join(t.again, "\n  "))
+	}
 	fmt.Fprintf(t.out, "total: %d passed, %d failed, %d skipped\n", t.passed, t.failed, len(t.skipped))
 	return t.failed == 0 && t.anything
 }

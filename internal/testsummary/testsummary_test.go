@@ -184,3 +184,21 @@ func FuzzTally(f *testing.F) {
 		}
 	})
 }
+
+// What was tried again is listed, whoever tried it, also after the end of its package.
+func TestAgain(t *testing.T) {
+	in := `{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:1: AGAIN (1 of at most 2): the emulator lost the guest\n"}
+{"Action":"pass","Package":"p","Test":"TestA"}
+{"Action":"pass","Package":"p"}
+{"Action":"output","Package":"p","Output":"nestedtest: AGAIN in another machine: TestB, which failed as shown above\n"}
+{"Action":"run","Package":"p","Test":"TestB"}
+{"Action":"pass","Package":"p","Test":"TestB"}
+{"Action":"pass","Package":"p"}
+`
+	out, code := summarizeString(t, in, "")
+	require.Zero(t, code, out)
+	require.Contains(t, out, "tried again, 2:\n  p TestA: a_test.go:1: AGAIN (1 of at most 2): the emulator lost the guest\n"+
+		"  p: nestedtest: AGAIN in another machine: TestB, which failed as shown above\n")
+	require.Equal(t, "total: 2 passed, 0 failed, 0 skipped", lastLine(out))
+}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -13,6 +14,10 @@ import (
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/conformance"
 )
+
+// Harnesses completes the harness for the hypervisor of a URI, by the scheme of
+// the URI. The program that knows the drivers sets it.
+var Harnesses = map[string]func(u *polyvisor.URI, h *conformance.Harness){}
 
 // conformanceView is the answer of "polyvisor conformance" in JSON.
 type conformanceView struct {
@@ -99,7 +104,14 @@ func (a *app) conformanceHarness(ctx context.Context, config string) (conformanc
 	if conn.Capabilities().Has(polyvisor.FeatureBuiltinGuest) {
 		h.Guest = conformance.BuiltinGuest()
 	}
-	return h, conn.Close()
+	u, err := polyvisor.ParseURI(conn.URI())
+	if err := errors.Join(err, conn.Close()); err != nil {
+		return h, err
+	}
+	if complete := Harnesses[u.Scheme]; complete != nil {
+		complete(u, &h)
+	}
+	return h, nil
 }
 
 func (a *app) conformance(ctx context.Context, h conformance.Harness, only *regexp.Regexp, asJSON bool) error {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -64,6 +65,19 @@ func (r *report) event(e event) {
 	if e.Test == "" {
 		r.packageEnd(e)
 	}
+}
+
+// again tells that tests which failed, as shown before, run once more.
+func (r *report) again(pkg string, tests []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	said := fmt.Sprintf("nestedtest: AGAIN in another machine: %s, which failed as shown above\n", strings.Join(tests, ", "))
+	if r.json == nil {
+		fmt.Fprintf(r.out, "%s\t%s", pkg, said)
+		return
+	}
+	_ = r.json.Encode(event{Action: "output", Package: pkg, Output: said})
+	fmt.Fprintf(os.Stderr, "%s\t%s", pkg, said)
 }
 
 func (r *report) print(key string) {

@@ -61,7 +61,7 @@ func runTests(ctx context.Context, o *options, out io.Writer) (ok bool, err erro
 	var lostOf []*testPackage
 	for try := 1; ; try++ {
 		res, streams, err := runOnce(ctx, cfg, pkgs, conv, rep, try < maxMachines, !second && !rep.verbose)
-		more, of := onceMore(cfg.Commands, pkgs, streams)
+		more, of := onceMore(cfg.Commands, pkgs, streams, rep)
 		lost, lostOf = append(lost, more...), append(lostOf, of...)
 		if errors.Is(err, nestedvm.ErrHung) && try < maxMachines {
 			// The emulator's fault or that of the kernel in it, and no test's: said out loud, and the tests that had
@@ -83,15 +83,16 @@ func runTests(ctx context.Context, o *options, out io.Writer) (ok bool, err erro
 
 // onceMore gives the commands that run the failed tests again, in another machine. The emulated SVM loses a guest now and
 // then, whoever runs it (see the tests of package vmm), in ways that no test can tell from a fault of its subject. What an
-// engine does wrong it does wrong again; a test that fails in both machines has failed. Each is named on standard error.
-func onceMore(commands []nestedvm.Command, pkgs []*testPackage, streams []*stream) ([]nestedvm.Command, []*testPackage) {
+// engine does wrong it does wrong again; a test that fails in both machines has failed. Each is told, and
+// listed by internal/testsummary.
+func onceMore(commands []nestedvm.Command, pkgs []*testPackage, streams []*stream, rep *report) ([]nestedvm.Command, []*testPackage) {
 	var again []nestedvm.Command
 	var of []*testPackage
 	for i, s := range streams {
 		if len(s.lost) == 0 {
 			continue
 		}
-		fmt.Fprintf(os.Stderr, "nestedtest: AGAIN in another machine: %s of %s, which failed as shown above\n", strings.Join(s.lost, ", "), s.pkg)
+		rep.again(s.pkg, s.lost)
 		c := commands[i]
 		c.Args = append(slices.Clone(c.Args), "-test.run=^("+strings.Join(s.lost, "|")+")$") // the last one counts
 		again, of = append(again, c), append(of, pkgs[i])

@@ -1,0 +1,45 @@
+package conformance
+
+import "github.com/polyvisor/polyvisor"
+
+// guestStateCases are about the states that a guest brings about by itself.
+func guestStateCases() []Case {
+	return []Case{{
+		Name: "life/guest-states", Features: []polyvisor.Feature{polyvisor.FeatureConsole, polyvisor.FeatureShutdown}, Talks: true,
+		Rule:  "A domain whose guest waits for a resource is blocked, and one whose guest takes its time to obey a shutdown is in shutdown. Both are active, keep their ID, count as active in lists, and can be destroyed.",
+		Seeds: []string{"VIR_DOMAIN_BLOCKED", "VIR_DOMAIN_SHUTDOWN"},
+		Run: func(c *C) {
+			for _, t := range []struct {
+				state polyvisor.State
+				word  string
+				then  func(d *polyvisor.Domain) error
+			}{
+				{polyvisor.Blocked, c.h.Guest.Block, func(*polyvisor.Domain) error { return nil }},
+				{polyvisor.ShuttingDown, c.h.Guest.Linger, func(d *polyvisor.Domain) error { return d.Shutdown(c.ctx) }},
+			} {
+				d := c.started("brings-about")
+				if t.word == "" {
+					c.ok(d.Remove(c.ctx), "remove")
+					continue
+				}
+				id := c.info(d).ID
+				talk := c.talk(d)
+				talk.send(t.word)
+				talk.await("\n") // the line itself; what follows is the answer
+				talk.await("\n")
+				c.ok(t.then(d), "what brings about the state %s", t.state)
+				c.eventually("the domain is "+t.state.String(), func() bool {
+					s, err := d.State(c.ctx)
+					c.ok(err, "state")
+					return s == t.state
+				})
+				i := c.info(d)
+				c.check(i.State == t.state && i.ID == id, "Info of a domain that is %s is %+v, with the ID %d before", t.state, i, id)
+				c.check(len(c.names(c.conn, polyvisor.DomainFilter{Active: true})) == 1, "a domain that is %s is not listed as active", t.state)
+				c.ok(d.Destroy(c.ctx), "destroy")
+				c.state(d, polyvisor.Shutoff, "the destruction of a domain that was "+t.state.String())
+				c.ok(d.Remove(c.ctx), "remove")
+			}
+		},
+	}}
+}
