@@ -103,6 +103,7 @@ var testExceptions = []exception{
 	{name: "device/modes", reason: "the hypervisor in memory opens no file: a domain starts without its disk's image"},
 	{name: "device/disk-in-use", reason: "the hypervisor in memory opens no file: any number of domains write to an image"},
 	{name: "memory/none", reason: "virDomainSetMemory refuses 0: libvirt has no domain without memory"},
+	{name: "files/missing", reason: "the hypervisor in memory opens no file: a domain starts without any of them"},
 }
 
 func TestConformanceOnTest(t *testing.T) {

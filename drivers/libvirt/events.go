@@ -38,7 +38,7 @@ type hub struct {
 	states map[libvirt.UUID]polyvisor.State
 	// rebooted is when the reboot of an active domain was told last.
 	rebooted map[libvirt.UUID]time.Time
-	subs   []*subscriber
+	subs     []*subscriber
 
 	// telling is held while the sinks are called.
 	telling sync.Mutex
@@ -218,7 +218,10 @@ func (h *hub) translate(e *remote.Event, ran bool) (out polyvisor.Event, alias s
 		return out, "", !h.d.records.of(id).ballooned(e.Actual)
 	case libvirt.DomainEventIDMetadataChange:
 		out.Type = polyvisor.EventLabels
-		return out, "", e.Metadata == libvirt.DomainMetadataTitle || e.Metadata == libvirt.DomainMetadataElement && e.URI == domainxml.Namespace
+		if e.Metadata == libvirt.DomainMetadataElement && e.URI == domainxml.Namespace {
+			return out, "", !h.d.records.of(id).silenced()
+		}
+		return out, "", e.Metadata == libvirt.DomainMetadataTitle
 	case libvirt.DomainEventIDLifecycle:
 		return h.lifecycle(e, out, ran, activeBefore)
 	default:

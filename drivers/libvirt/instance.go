@@ -176,9 +176,6 @@ func (i *instance) read(ctx context.Context, s *session, flags libvirt.DomainXML
 	if err != nil {
 		return nil, "", fmt.Errorf("the daemon's XML of the domain: %w", err)
 	}
-	if c.RNG != nil && c.RNG.Source == defaultRandom {
-		c.RNG.Source = ""
-	}
 	if len(leftOut) > 0 {
 		i.d.log.Debug("a Config cannot say all of the domain", "domain", i.Name(), "left out", leftOut)
 	}
