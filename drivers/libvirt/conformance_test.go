@@ -2,9 +2,12 @@ package libvirt_test
 
 import (
 	"context"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/polyvisor/polyvisor"
@@ -160,4 +163,17 @@ func guestConfig(t *testing.T) *polyvisor.Config {
 // linuxGuest are the words of that guest.
 func linuxGuest() *conformance.Guest {
 	return &conformance.Guest{Prompt: "pvguest> ", Echo: "echo", CPUs: "cpus", Memory: "mib", Auto: "testguest.auto=", PowerOff: "poweroff", Reboot: "reboot", Crash: "panic", Busy: "spin"}
+}
+
+// Every exception is discussed where users look for it.
+func TestExceptionsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/drivers/libvirt.md")
+	require.NoError(t, err)
+	qemu, memory, ok := strings.Cut(string(text), "## On the test hypervisor")
+	require.True(t, ok)
+	for page, exceptions := range map[*string][]exception{&qemu: qemuExceptions, &memory: testExceptions} {
+		for _, e := range exceptions {
+			assert.Regexp(t, `\*\*[^*]*`+e.name+`[^*]*\*\*`, *page)
+		}
+	}
 }
