@@ -163,7 +163,7 @@ func guestConfig(t *testing.T) *polyvisor.Config {
 
 // linuxGuest are the words of that guest.
 func linuxGuest() *conformance.Guest {
-	return &conformance.Guest{Prompt: "pvguest> ", Echo: "echo", CPUs: "cpus", Memory: "mib", Auto: "testguest.auto=", PowerOff: "poweroff", Reboot: "reboot", Crash: "panic", Busy: "spin"}
+	return &conformance.Guest{Prompt: "pvguest> ", Echo: "echo", CPUs: "cpus", Memory: "mib", PowerOff: "poweroff", Reboot: "reboot", Crash: "panic", Busy: "spin"}
 }
 
 // Every exception is discussed where users look for it.
