@@ -186,3 +186,16 @@ func TestHub(t *testing.T) {
 	}
 	assert.Equal(t, []polyvisor.EventType{polyvisor.EventStarted, polyvisor.EventRebooted, polyvisor.EventSuspended, polyvisor.EventStopped, polyvisor.EventRenamed}, got)
 }
+
+func TestStartsKnowOfDestroys(t *testing.T) {
+	id := libvirt.UUID{9}
+	noteDestroy(id)
+	first := beginStart(id)
+	second := beginStart(id)
+	assert.False(t, beginStart(id)())
+	noteDestroy(libvirt.UUID{8})
+	assert.False(t, first())
+	noteDestroy(id)
+	assert.True(t, second())
+	assert.NotContains(t, starting.list, id)
+}
