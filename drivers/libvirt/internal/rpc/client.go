@@ -102,6 +102,7 @@ func New(conn net.Conn, o Options) *Client {
 		claims:  map[claim]*bridge{},
 		done:    make(chan struct{}),
 	}
+	conn.SetDeadline(time.Time{}) // one left from dialling would end the connection later
 	c.out.init(c)
 	// On a kernel's socket reading can be interrupted without harm. A stream
 	// that pauses must not pause a caller.

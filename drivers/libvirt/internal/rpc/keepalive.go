@@ -14,7 +14,7 @@ type keepAlive struct {
 // has come from it for interval. When count such questions have gone unanswered
 // the connection ends with ErrKeepAlive: interval x (count + 1) after the last
 // byte from the server. To be called once, with an interval above zero, when
-// the server is known to support it (feature 11 of CONNECT_SUPPORTS_FEATURE);
+// the server is known to support it (feature 10 of CONNECT_SUPPORTS_FEATURE);
 // more calls, and calls after the end, do nothing. The server's own questions
 // are answered in any case.
 //
