@@ -31,6 +31,10 @@ type hub struct {
 	wg     sync.WaitGroup
 	wake   chan struct{}
 
+	// subscribing is held by who registers for more events, so that a second subscriber
+	// does not return before they come.
+	subscribing sync.Mutex
+
 	mu     sync.Mutex // guards the following
 	wanted bool       // someone has subscribed: all kinds are registered
 	queue  []item
@@ -126,6 +130,8 @@ func (d *driver) Subscribe(ctx context.Context, sink func(polyvisor.Event)) (fun
 	if err != nil {
 		return nil, err
 	}
+	h.subscribing.Lock()
+	defer h.subscribing.Unlock()
 	h.mu.Lock()
 	wanted := h.wanted
 	h.wanted = true
