@@ -31,7 +31,7 @@
 //
 // libvirt has no element for the rest, which stands in one element of the
 // namespace Namespace below <metadata>, where libvirt keeps it: instance ID,
-// autostart, labels, the weights of virtual CPUs (libvirt has one for the whole
+// autostart, labels, that no source of random numbers was named, the weights of virtual CPUs (libvirt has one for the whole
 // domain), files of memory, console and log, protection (launchSecurity names
 // one vendor's way, a Config does not) and the modes of devices that have no
 // element above. Strings with characters that XML cannot hold, such as an escape

@@ -15,7 +15,7 @@ import (
 func Metadata(c *polyvisor.Config) (string, error) {
 	c = c.Clone()
 	devices := metaDevicesOf(c)
-	m := metaOf(c, devices, makeHoldable(c))
+	m := metaOf(c, devices, makeHoldable(c), c.RNG != nil && c.RNG.Source == "")
 	if m == nil {
 		return "", nil
 	}

@@ -24,11 +24,17 @@ type Options struct {
 	// Panic adds the device by which a guest's kernel tells that it has crashed,
 	// of the given model, such as "isa"; none if empty.
 	Panic string
+	// Random writes DefaultRandom where a Config names no source of random numbers, and
+	// notes that: a hypervisor would choose one and tell that.
+	Random bool
 	// SharedMemory makes the guest's memory such that shares can be attached later.
 	SharedMemory bool
 	// Aliases gives devices names by which AliasID finds their DeviceIDs.
 	Aliases bool
 }
+
+// DefaultRandom is the host's source of random numbers where none is named.
+const DefaultRandom = "/dev/urandom"
 
 // archs are libvirt's words for architectures.
 var archs = map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "": ""}
@@ -50,6 +56,10 @@ func Format(c *polyvisor.Config, o Options) (string, error) {
 	c = complete(c)
 	devices := metaDevicesOf(c)
 	exact := makeHoldable(c)
+	random := o.Random && c.RNG != nil && c.RNG.Source == ""
+	if random {
+		c.RNG.Source = DefaultRandom
+	}
 	arch, ok := archs[o.Arch]
 	if !ok {
 		arch = o.Arch // riscv64, s390x and others have one word
@@ -81,7 +91,7 @@ func Format(c *polyvisor.Config, o Options) (string, error) {
 	if !c.Boot.Firmware.IsZero() {
 		d.OS.Loader = &libvirtxml.DomainLoader{Type: "rom", Path: c.Boot.Firmware.Path}
 	}
-	if m := metaOf(c, devices, exact); m != nil {
+	if m := metaOf(c, devices, exact, random); m != nil {
 		text, err := xml.MarshalIndent(m, "    ", "  ")
 		if err != nil {
 			return "", err

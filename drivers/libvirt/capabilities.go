@@ -90,30 +90,37 @@ const probesAtOnce = 4
 
 // ask makes all probes and says why features are missing.
 func ask(ctx context.Context, s *session, hypervisor string) (map[polyvisor.Feature]string, error) {
-	missing := make(map[polyvisor.Feature]string)
+	absent := make([]bool, len(probes))
 	var (
 		mu     sync.Mutex
 		wg     sync.WaitGroup
 		failed error
 	)
 	slots := make(chan struct{}, probesAtOnce)
-	for _, p := range probes {
+	for n, p := range probes {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
 			err := p.call(ctx, s, &libvirt.Domain{Name: "polyvisor-probe", UUID: libvirt.UUID(uuid.New()), ID: -1})
-			n := number(err)
+			answer := number(err)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
-			case err != nil && n == 0:
+			case err != nil && answer == 0:
 				failed = s.failed(err)
-			case n == libvirt.ErrNoSupport, n == libvirt.ErrInvalidArg, n == libvirt.ErrArgumentUnsupported, n == libvirt.ErrOperationDenied && lacks(hypervisor, p.name):
-				missing[p.feature] = fmt.Sprintf("libvirt's driver for %s does not have %s, or not all of it", hypervisor, p.name)
+			case answer == libvirt.ErrNoSupport, answer == libvirt.ErrInvalidArg, answer == libvirt.ErrArgumentUnsupported,
+				answer == libvirt.ErrOperationDenied && lacks(hypervisor, p.name):
+				absent[n] = true
 			}
 		})
 	}
 	wg.Wait()
+	missing := make(map[polyvisor.Feature]string)
+	for n, p := range probes {
+		if absent[n] && missing[p.feature] == "" {
+			missing[p.feature] = fmt.Sprintf("libvirt's driver for %s does not have %s, or not all of it", hypervisor, p.name)
+		}
+	}
 	return missing, failed
 }
 

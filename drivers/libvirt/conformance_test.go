@@ -2,9 +2,12 @@ package libvirt_test
 
 import (
 	"context"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/polyvisor/polyvisor"
@@ -103,6 +106,7 @@ var testExceptions = []exception{
 	{name: "device/modes", reason: "the hypervisor in memory opens no file: a domain starts without its disk's image"},
 	{name: "device/disk-in-use", reason: "the hypervisor in memory opens no file: any number of domains write to an image"},
 	{name: "memory/none", reason: "virDomainSetMemory refuses 0: libvirt has no domain without memory"},
+	{name: "files/missing", reason: "the hypervisor in memory opens no file: a domain starts without any of them"},
 }
 
 func TestConformanceOnTest(t *testing.T) {
@@ -118,10 +122,12 @@ const caseTime = 4 * time.Minute
 // qemuExceptions are of libvirt's driver of QEMU.
 var qemuExceptions = []exception{
 	{name: "memory/none", reason: "virDomainSetMemory refuses 0: libvirt has no domain without memory"},
+	{name: "config/every-field", reason: "a guest that restarts when it powers off cannot be one that stops when it reboots"},
 	{name: "config/names", reason: "the definition is the file NAME.xml.new at first, so that a name of more than 247 bytes cannot be stored"},
 	{name: "policy/reboot-destroy", reason: "a guest's reboot, where the policy is to stop then, is told as a shutdown"},
 	{name: "wait/reasons", reason: "a guest's reboot, where the policy is to stop then, is told as a shutdown"},
 	{name: "memory/maximum-config", reason: "a run begins with all of the maximum, and only a balloon takes the rest from the guest"},
+	{name: "vcpu/hot-plug", reason: "under emulation QEMU 7.2 does not tell that a virtual CPU is gone which the guest has let go of"},
 	{name: "device/disk-hot-plug", reason: "virDomainUpdateDeviceFlags cannot make a disk of a running domain read-only"},
 	{name: "device/nic-inactive", reason: "an interface of type user cannot have an MTU"},
 	{name: "device/nic-hot-plug", reason: "an interface of type user cannot have an MTU"},
@@ -159,4 +165,17 @@ func guestConfig(t *testing.T) *polyvisor.Config {
 // linuxGuest are the words of that guest.
 func linuxGuest() *conformance.Guest {
 	return &conformance.Guest{Prompt: "pvguest> ", Echo: "echo", CPUs: "cpus", Memory: "mib", PowerOff: "poweroff", Reboot: "reboot", Crash: "panic", Busy: "spin"}
+}
+
+// Every exception is discussed where users look for it.
+func TestExceptionsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/drivers/libvirt.md")
+	require.NoError(t, err)
+	qemu, memory, ok := strings.Cut(string(text), "## On the test hypervisor")
+	require.True(t, ok)
+	for page, exceptions := range map[*string][]exception{&qemu: qemuExceptions, &memory: testExceptions} {
+		for _, e := range exceptions {
+			assert.Regexp(t, `\*\*[^*]*`+e.name+`[^*]*\*\*`, *page)
+		}
+	}
 }

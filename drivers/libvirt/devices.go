@@ -37,14 +37,11 @@ func (i *instance) find(ctx context.Context, s *session, dev polyvisor.Device) (
 	return element, nil
 }
 
-// defaultRandom is the source of random numbers where none is named: libvirt would take
-// another one, and tell that.
-const defaultRandom = "/dev/urandom"
-
-// given is a device as libvirt is to have it.
+// given is a device as libvirt is to have it: where no source of random numbers is named
+// libvirt would take another one, and tell that.
 func given(dev polyvisor.Device) polyvisor.Device {
 	if rng, ok := dev.(*polyvisor.RNG); ok && rng.Source == "" {
-		return &polyvisor.RNG{Source: defaultRandom, BytesPerSecond: rng.BytesPerSecond}
+		return &polyvisor.RNG{Source: domainxml.DefaultRandom, BytesPerSecond: rng.BytesPerSecond}
 	}
 	return dev
 }
@@ -181,15 +178,22 @@ func (i *instance) replace(ctx context.Context, s *session, dev polyvisor.Device
 	return err
 }
 
-// noteMode keeps the mode of a device that libvirt has no element for.
+// noteMode keeps what libvirt has no element for: the mode of a device, and that no source
+// of random numbers was named.
 func (i *instance) noteMode(ctx context.Context, s *session, dev polyvisor.Device) error {
 	if !i.d.caps.Has(polyvisor.FeatureLabels) {
 		return nil
 	}
-	return i.editMetadata(ctx, s, func(c *polyvisor.Config) bool { return setMode(c, dev) })
+	return i.editMetadata(ctx, s, func(c *polyvisor.Config) bool {
+		changed := setMode(c, dev)
+		if changed {
+			i.record().quiet()
+		}
+		return changed
+	})
 }
 
-// setMode sets the mode of the same device of a Config, and says whether it was another.
+// setMode sets what is kept of the same device of a Config, and says whether it was another.
 func setMode(c *polyvisor.Config, dev polyvisor.Device) bool {
 	set := func(p *polyvisor.DeviceMode, mode polyvisor.DeviceMode) bool {
 		changed := *p != mode
@@ -209,6 +213,10 @@ func setMode(c *polyvisor.Config, dev polyvisor.Device) bool {
 				return set(&c.Shares[n].Mode, dev.Mode)
 			}
 		}
+	}
+	if rng, ok := dev.(*polyvisor.RNG); ok && c.RNG != nil && c.RNG.Source != rng.Source {
+		c.RNG.Source = rng.Source
+		return true
 	}
 	return false
 }

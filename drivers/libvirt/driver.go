@@ -105,12 +105,9 @@ func (d *driver) Create(ctx context.Context, c *polyvisor.Config, o polyvisor.St
 // daemon, which is not in the XML.
 func (d *driver) format(c *polyvisor.Config) (string, error) {
 	c.Autostart = false
-	if c.RNG != nil {
-		c.RNG = given(c.RNG).(*polyvisor.RNG)
-	}
 	return domainxml.Format(c, domainxml.Options{
 		Type: d.host.domainType, Arch: d.caps.Arch, Machine: d.host.machine, Emulator: d.host.emulator, Panic: d.host.panicDevice,
-		Aliases: true, SharedMemory: d.host.sharedMemory(),
+		Aliases: true, SharedMemory: d.host.sharedMemory(), Random: true,
 	})
 }
 

@@ -31,12 +31,18 @@ type hub struct {
 	wg     sync.WaitGroup
 	wake   chan struct{}
 
+	// subscribing is held by who registers for more events, so that a second subscriber
+	// does not return before they come.
+	subscribing sync.Mutex
+
 	mu     sync.Mutex // guards the following
 	wanted bool       // someone has subscribed: all kinds are registered
 	queue  []item
 	lost   uint64 // events that did not fit into the queue
 	states map[libvirt.UUID]polyvisor.State
-	subs   []*subscriber
+	// rebooted is when the reboot of an active domain was told last.
+	rebooted map[libvirt.UUID]time.Time
+	subs     []*subscriber
 
 	// telling is held while the sinks are called.
 	telling sync.Mutex
@@ -49,6 +55,9 @@ type item struct {
 	alias string
 	begin *subscriber
 }
+
+// resetPair is within what time two resets are one reboot: no guest boots as quickly.
+const resetPair = time.Second
 
 type subscriber struct {
 	sink  func(polyvisor.Event)
@@ -121,6 +130,8 @@ func (d *driver) Subscribe(ctx context.Context, sink func(polyvisor.Event)) (fun
 	if err != nil {
 		return nil, err
 	}
+	h.subscribing.Lock()
+	defer h.subscribing.Unlock()
 	h.mu.Lock()
 	wanted := h.wanted
 	h.wanted = true
@@ -194,6 +205,15 @@ func (h *hub) translate(e *remote.Event, ran bool) (out polyvisor.Event, alias s
 	out.State = was
 	switch e.ID {
 	case libvirt.DomainEventIDReboot:
+		// A PC's firmware answers a soft reset with a hard one, and QEMU tells of both.
+		last, now := h.rebooted[id], time.Now()
+		if !activeBefore || now.Sub(last) < resetPair {
+			return out, "", false
+		}
+		if h.rebooted == nil {
+			h.rebooted = make(map[libvirt.UUID]time.Time)
+		}
+		h.rebooted[id] = now
 		out.Type = polyvisor.EventRebooted
 	case libvirt.DomainEventIDDeviceAdded:
 		out.Type, alias = polyvisor.EventDeviceAdded, e.Alias
@@ -204,7 +224,10 @@ func (h *hub) translate(e *remote.Event, ran bool) (out polyvisor.Event, alias s
 		return out, "", !h.d.records.of(id).ballooned(e.Actual)
 	case libvirt.DomainEventIDMetadataChange:
 		out.Type = polyvisor.EventLabels
-		return out, "", e.Metadata == libvirt.DomainMetadataTitle || e.Metadata == libvirt.DomainMetadataElement && e.URI == domainxml.Namespace
+		if e.Metadata == libvirt.DomainMetadataElement && e.URI == domainxml.Namespace {
+			return out, "", !h.d.records.of(id).silenced()
+		}
+		return out, "", e.Metadata == libvirt.DomainMetadataTitle
 	case libvirt.DomainEventIDLifecycle:
 		return h.lifecycle(e, out, ran, activeBefore)
 	default:
@@ -247,8 +270,8 @@ func (h *hub) lifecycle(e *remote.Event, out polyvisor.Event, ran, activeBefore 
 	case libvirt.DomainEventStopped:
 		stop := eventStop(e.Detail, ran || activeBefore)
 		out.Type, out.Stop, out.State = polyvisor.EventStopped, &stop, stop.Reason.State()
-		stop.Time = time.Time{}
 		delete(h.states, id)
+		delete(h.rebooted, id)
 	default:
 		return out, "", false
 	}

@@ -69,12 +69,6 @@ func (i *instance) diagnose(ctx context.Context, s *session, err error) error {
 	if polyvisor.CodeOf(err) != polyvisor.CodeUnknown {
 		return err
 	}
-	if number(err) == libvirt.ErrOperationFailed {
-		state, reason, serr := s.State(ctx, &i.dom)
-		if serr == nil && (active(state) || reason == int32(libvirt.DomainShutoffDestroyed)) {
-			return as(polyvisor.ErrInvalidState, err) // someone else was at it
-		}
-	}
 	c, _, cerr := i.read(ctx, s, 0)
 	if cerr != nil {
 		return err
@@ -82,7 +76,17 @@ func (i *instance) diagnose(ctx context.Context, s *session, err error) error {
 	if i.d.locked(c, err) {
 		return as(polyvisor.ErrBusy, err)
 	}
-	return i.d.diagnose(c, err)
+	if err := i.d.diagnose(c, err); polyvisor.CodeOf(err) != polyvisor.CodeUnknown {
+		return err
+	}
+	if n := number(err); n == libvirt.ErrOperationFailed || n == libvirt.ErrInternalError {
+		// A start that failed by itself leaves another reason.
+		state, reason, serr := s.State(ctx, &i.dom)
+		if serr == nil && (active(state) || reason == int32(libvirt.DomainShutoffDestroyed)) {
+			return as(polyvisor.ErrInvalidState, fmt.Errorf("someone else has started or destroyed the domain meanwhile: %w", err))
+		}
+	}
+	return err
 }
 
 // newFile checks that a file which the hypervisor is to make is not there yet, and that

@@ -176,9 +176,6 @@ func (i *instance) read(ctx context.Context, s *session, flags libvirt.DomainXML
 	if err != nil {
 		return nil, "", fmt.Errorf("the daemon's XML of the domain: %w", err)
 	}
-	if c.RNG != nil && c.RNG.Source == defaultRandom {
-		c.RNG.Source = ""
-	}
 	if len(leftOut) > 0 {
 		i.d.log.Debug("a Config cannot say all of the domain", "domain", i.Name(), "left out", leftOut)
 	}
@@ -200,6 +197,7 @@ func (i *instance) Start(ctx context.Context, o polyvisor.StartOptions) error {
 	if err != nil {
 		return err
 	}
+	end := beginStart(i.dom.UUID)
 	err = s.settle(ctx, nil, func(ctx context.Context) error {
 		_, err := s.Start(ctx, &i.dom, startFlags(o))
 		switch {
@@ -212,6 +210,7 @@ func (i *instance) Start(ctx context.Context, o polyvisor.StartOptions) error {
 		}
 		return stateTrouble(err)
 	})
+	destroyed := end()
 	switch {
 	case err == nil:
 		i.record().begun()
@@ -220,7 +219,11 @@ func (i *instance) Start(ctx context.Context, o polyvisor.StartOptions) error {
 		i.unstart(ctx, s)
 		return err
 	}
-	return i.diagnose(ctx, s, s.failed(err))
+	err = i.diagnose(ctx, s, s.failed(err))
+	if destroyed && polyvisor.CodeOf(err) == polyvisor.CodeUnknown {
+		err = as(polyvisor.ErrInvalidState, fmt.Errorf("the domain was destroyed meanwhile: %w", err))
+	}
+	return err
 }
 
 // unstart undoes a start that was given up and may still be under way, which is
@@ -247,7 +250,9 @@ func (i *instance) Destroy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	noteDestroy(i.dom.UUID)
 	err = s.settle(ctx, nil, func(ctx context.Context) error { return s.Destroy(ctx, &i.dom) })
+	noteDestroy(i.dom.UUID)
 	if number(err) == libvirt.ErrOperationInvalid {
 		// The root package lets a crashed domain of which nothing is kept be destroyed.
 		state, reason, serr := s.State(ctx, &i.dom)

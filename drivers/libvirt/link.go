@@ -35,7 +35,7 @@ func (s *session) close() { _ = s.Client.Close() }
 
 // connect dials, authenticates and opens.
 func connect(ctx context.Context, t *uri.Target, o Options, ro rpc.Options) (_ *session, err error) {
-	conn, err := dial.Dial(ctx, t, dial.Options{ReadOnly: o.ReadOnly, Credentials: o.Credentials})
+	conn, err := dial.Dial(ctx, t, dial.Options{ReadOnly: o.ReadOnly, StartDaemon: true, Credentials: o.Credentials})
 	if err != nil {
 		return nil, err
 	}

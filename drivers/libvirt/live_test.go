@@ -323,6 +323,7 @@ func TestErrorsOfALiveDaemon(t *testing.T) {
 	}
 	_, err = c.DefineXML(ctx, "<domain")
 	assert.ErrorIs(t, err, polyvisor.ErrInvalidConfig)
+	libvirt.ForgetProbes() // what a connection that may write has found out
 	ro := onTest(t, d, libvirt.Options{ReadOnly: true})
 	hr, ok := polyvisor.As[*golibvirt.Libvirt](ro.Unwrap())
 	require.True(t, ok)

@@ -32,6 +32,8 @@ type record struct {
 	cleared bool
 	// ballooning is what the guest's memory was set to until it has got there.
 	ballooning uint64
+	// silent is how many changes of the metadata are to come that are none of labels.
+	silent int
 	// printed is the end of what consoles of this connection have read of a run.
 	printed    []byte
 	printedRun int
@@ -229,4 +231,22 @@ func (r *record) kept(run int) []byte {
 		return nil
 	}
 	return append([]byte(nil), r.printed[max(0, len(r.printed)-maxReplay):]...)
+}
+
+// quiet announces a change of the metadata that is none of labels.
+func (r *record) quiet() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.silent++
+}
+
+// silenced says whether a change of the metadata was announced as none of labels.
+func (r *record) silenced() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.silent == 0 {
+		return false
+	}
+	r.silent--
+	return true
 }

@@ -180,10 +180,11 @@ func (i *instance) VCPUs(ctx context.Context) ([]polyvisor.VCPU, error) {
 }
 
 func (i *instance) vcpus(ctx context.Context, s *session) ([]polyvisor.VCPU, error) {
-	on, err := i.isActive(ctx, s)
+	state, _, err := s.State(ctx, &i.dom)
 	if err != nil {
 		return nil, err
 	}
+	on := active(state)
 	flags, impact := libvirt.DomainVCPUConfig, libvirt.DomainAffectConfig
 	if on {
 		flags, impact = libvirt.DomainVCPULive, libvirt.DomainAffectLive
@@ -217,6 +218,9 @@ func (i *instance) vcpus(ctx context.Context, s *session) ([]polyvisor.VCPU, err
 		}
 		v := &list[info.Number]
 		v.State, v.CPUTime = vcpuStates[libvirt.VCPUState(info.State)], time.Duration(info.CPUTime)
+		if v.State == polyvisor.VCPURunning && states[state] == polyvisor.Paused {
+			v.State = polyvisor.VCPUBlocked // libvirt tells of its thread
+		}
 		if v.State != polyvisor.VCPUOffline && info.CPU >= 0 {
 			v.CPU = int(info.CPU)
 		}

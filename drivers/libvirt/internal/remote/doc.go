@@ -24,8 +24,6 @@ const (
 	maxCPUMaps     = 8388608
 	maxStats       = 16384
 	maxStatsParams = 4096
-	maxParams      = 16
-	maxField       = 80
 )
 
 // Conn makes the calls of the remote program on a connection. The methods are safe
