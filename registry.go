@@ -45,7 +45,7 @@ const remoteScheme = "libvirt"
 
 // importOf says which import makes a scheme known, for error messages.
 var importOf = map[string]string{
-	"kvm": "kvm", "fake": "fake",
+	"kvm": "kvm", "fake": "fake", "qemu": "libvirt", "test": "libvirt", "xen": "libvirt", "ch": "libvirt", "lxc": "libvirt", "libvirt": "libvirt",
 }
 
 // Register makes a driver known under a scheme in the DefaultRegistry. It is

@@ -31,7 +31,7 @@
 //
 // libvirt has no element for the rest, which stands in one element of the
 // namespace Namespace below <metadata>, where libvirt keeps it: instance ID,
-// autostart, labels, the weights of virtual CPUs (libvirt has one for the whole
+// autostart, labels, that no source of random numbers was named, the weights of virtual CPUs (libvirt has one for the whole
 // domain), files of memory, console and log, protection (launchSecurity names
 // one vendor's way, a Config does not) and the modes of devices that have no
 // element above. Strings with characters that XML cannot hold, such as an escape
@@ -63,8 +63,11 @@
 //	devices/input                 mouse and keyboard on bus ps2
 //	devices/console               the twin of the serial port
 //	devices/video, audio          of the type none
+//	devices/panic                 models isa and pvpanic: a crash is told in any case
 //	address, alias of a device    given by the hypervisor
 //	target/@dev of an interface   if it begins with vnet or testnet, as libvirt's own do
+//
+// ParseLoose leaves out what a Config cannot say, and tells it.
 //
 // XML from strangers is bounded: MaxSize bytes, 64 levels, 100,000 elements and
 // attributes, no document type and so no entities but XML's own.

@@ -18,7 +18,23 @@ type Options struct {
 	// Arch is the architecture of the guest in Go's words, as in
 	// polyvisor.Capabilities; it is left to the hypervisor if empty.
 	Arch string
+	// Machine is the model of the machine, and Emulator the program that runs it;
+	// both are left to the hypervisor if empty.
+	Machine, Emulator string
+	// Panic adds the device by which a guest's kernel tells that it has crashed,
+	// of the given model, such as "isa"; none if empty.
+	Panic string
+	// Random writes DefaultRandom where a Config names no source of random numbers, and
+	// notes that: a hypervisor would choose one and tell that.
+	Random bool
+	// SharedMemory makes the guest's memory such that shares can be attached later.
+	SharedMemory bool
+	// Aliases gives devices names by which AliasID finds their DeviceIDs.
+	Aliases bool
 }
+
+// DefaultRandom is the host's source of random numbers where none is named.
+const DefaultRandom = "/dev/urandom"
 
 // archs are libvirt's words for architectures.
 var archs = map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "": ""}
@@ -40,6 +56,10 @@ func Format(c *polyvisor.Config, o Options) (string, error) {
 	c = complete(c)
 	devices := metaDevicesOf(c)
 	exact := makeHoldable(c)
+	random := o.Random && c.RNG != nil && c.RNG.Source == ""
+	if random {
+		c.RNG.Source = DefaultRandom
+	}
 	arch, ok := archs[o.Arch]
 	if !ok {
 		arch = o.Arch // riscv64, s390x and others have one word
@@ -51,12 +71,19 @@ func Format(c *polyvisor.Config, o Options) (string, error) {
 		Type: o.Type, Name: c.Name, Title: c.Title,
 		OnPoweroff: string(c.OnPoweroff), OnReboot: string(c.OnReboot), OnCrash: string(c.OnCrash),
 		OS: &libvirtxml.DomainOS{
-			Type:   &libvirtxml.DomainOSType{Type: "hvm", Arch: arch},
+			Type:   &libvirtxml.DomainOSType{Type: "hvm", Arch: arch, Machine: o.Machine},
 			Kernel: c.Boot.Kernel.Path, Initrd: c.Boot.Initrd.Path, Cmdline: c.Boot.CommandLine,
 		},
 		Features: &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}, APIC: &libvirtxml.DomainFeatureAPIC{}},
 		Clock:    &libvirtxml.DomainClock{Offset: "utc"},
 		Devices:  deviceList(c),
+	}
+	d.Devices.Emulator = o.Emulator
+	if o.Aliases {
+		setAliases(d.Devices, c)
+	}
+	if o.Panic != "" {
+		d.Devices.Panics = []libvirtxml.DomainPanic{{Model: o.Panic}}
 	}
 	if c.UUID != uuid.Nil {
 		d.UUID = c.UUID.String()
@@ -64,14 +91,14 @@ func Format(c *polyvisor.Config, o Options) (string, error) {
 	if !c.Boot.Firmware.IsZero() {
 		d.OS.Loader = &libvirtxml.DomainLoader{Type: "rom", Path: c.Boot.Firmware.Path}
 	}
-	if m := metaOf(c, devices, exact); m != nil {
+	if m := metaOf(c, devices, exact, random); m != nil {
 		text, err := xml.MarshalIndent(m, "    ", "  ")
 		if err != nil {
 			return "", err
 		}
 		d.Metadata = &libvirtxml.DomainMetadata{XML: "\n" + string(text) + "\n  "}
 	}
-	formatResources(d, c)
+	formatResources(d, c, o)
 	text, err := d.Marshal()
 	if err != nil {
 		return "", err
@@ -99,11 +126,11 @@ func complete(c *polyvisor.Config) *polyvisor.Config {
 	return d
 }
 
-func formatResources(d *libvirtxml.Domain, c *polyvisor.Config) {
+func formatResources(d *libvirtxml.Domain, c *polyvisor.Config, o Options) {
 	const kib = polyvisor.KiB // a valid size is a multiple of 4 KiB
 	d.Memory = &libvirtxml.DomainMemory{Value: uint(c.MaxMemory / kib), Unit: "KiB"}
 	d.CurrentMemory = &libvirtxml.DomainCurrentMemory{Value: uint(c.Memory / kib), Unit: "KiB"}
-	if len(c.Shares) > 0 {
+	if len(c.Shares) > 0 || o.SharedMemory {
 		// libvirt wants it for virtiofs.
 		d.MemoryBacking = &libvirtxml.DomainMemoryBacking{
 			MemorySource: &libvirtxml.DomainMemorySource{Type: "memfd"},

@@ -13,7 +13,12 @@ import (
 // FormatDevice writes a single device. The error matches
 // polyvisor.ErrInvalidConfig: there is no device, it has an open file, or a text
 // that XML cannot hold.
-func FormatDevice(dev polyvisor.Device) (string, error) {
+func FormatDevice(dev polyvisor.Device) (string, error) { return formatDevice(dev, false) }
+
+// FormatNamedDevice is FormatDevice with the name for the hypervisor that Alias gives.
+func FormatNamedDevice(dev polyvisor.Device) (string, error) { return formatDevice(dev, true) }
+
+func formatDevice(dev polyvisor.Device, named bool) (string, error) {
 	var doc interface{ Marshal() (string, error) }
 	c := &polyvisor.Config{}
 	switch d := dev.(type) {
@@ -51,6 +56,9 @@ func FormatDevice(dev polyvisor.Device) (string, error) {
 		if !holdable(t.get()) {
 			return "", fmt.Errorf("%w: device %q: %s has a character that XML cannot hold", polyvisor.ErrInvalidConfig, dev.DeviceID(), field)
 		}
+	}
+	if named {
+		*aliasOf(doc) = &libvirtxml.DomainAlias{Name: Alias(dev)}
 	}
 	text, err := doc.Marshal()
 	if err != nil {

@@ -23,6 +23,7 @@ type meta struct {
 	Console        *metaConsole `xml:"polyvisor:console"`
 	VCPUs          []metaVCPU   `xml:"polyvisor:vcpu"`
 	Memory         []metaMemory `xml:"polyvisor:memory"`
+	Random         *struct{}    `xml:"polyvisor:random"`
 	Labels         []metaLabel  `xml:"polyvisor:label"`
 	Devices        []metaDevice `xml:"polyvisor:device"`
 	Exact          []metaExact  `xml:"polyvisor:exact"`
@@ -65,8 +66,9 @@ type metaExact struct {
 }
 
 // metaOf gives what of a Config stands in the metadata, nil if nothing does.
-// The texts of the Config are such that XML can hold.
-func metaOf(c *polyvisor.Config, devices []metaDevice, exact []metaExact) *meta {
+// The texts of the Config are such that XML can hold. random says that the source of
+// random numbers is written though the Config names none.
+func metaOf(c *polyvisor.Config, devices []metaDevice, exact []metaExact, random bool) *meta {
 	m := &meta{Namespace: Namespace, Devices: devices, Exact: exact}
 	some := len(devices)+len(exact) > 0
 	if !c.InstanceID.IsZero() {
@@ -78,6 +80,7 @@ func metaOf(c *polyvisor.Config, devices []metaDevice, exact []metaExact) *meta 
 			*p, some = &struct{}{}, true
 		}
 	}
+	flag(&m.Random, random)
 	flag(&m.Autostart, c.Autostart)
 	flag(&m.Protected, c.Protected)
 	flag(&m.HypervisorAuth, c.HypervisorAuth)
@@ -165,6 +168,9 @@ func (r *reader) metadata(all *node, c *polyvisor.Config) {
 	}
 	if n := r.one(m, "console"); n != nil {
 		c.Console.In.Path, c.Console.Out.Path = n.value("in"), n.value("out")
+	}
+	if r.flag(m, "random") && c.RNG != nil && c.RNG.Source == DefaultRandom {
+		c.RNG.Source = ""
 	}
 	r.metaVCPUs(m, c)
 	for _, n := range m.all("memory") {

@@ -27,6 +27,15 @@ func Parse(text string) (*polyvisor.Config, error) {
 		return nil, fail(root.line, pathName(root.Name), "the document is not a domain")
 	}
 	var r reader
+	c := r.domain(root)
+	if err := r.result(root); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// domain reads what a Config can say, and notes what it cannot.
+func (r *reader) domain(root *node) *polyvisor.Config {
 	c := &polyvisor.Config{}
 	root.attr("type")
 	root.attr("id")
@@ -44,10 +53,7 @@ func Parse(text string) (*polyvisor.Config, error) {
 	}
 	r.boot(root, c) // behind the devices: what boots depends on them
 	r.metadata(r.one(root, "metadata"), c)
-	if err := r.result(root); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return c
 }
 
 func (r *reader) uuid(root *node, c *polyvisor.Config) {

@@ -41,13 +41,19 @@ func (r *reader) devices(list *node, c *polyvisor.Config) {
 		n.content()
 	}
 	for _, n := range list.all("disk") {
-		c.Disks = append(c.Disks, *r.disk(n))
+		if d := r.disk(n); r.keeps(n, d.Target != "" && !d.Source.IsZero() && n.value("device") != "cdrom" && n.value("device") != "floppy") {
+			c.Disks = append(c.Disks, *d)
+		}
 	}
 	for _, n := range list.all("interface") {
-		c.NICs = append(c.NICs, *r.nic(n))
+		if d := r.nic(n); r.keeps(n, d.Network != "" && !d.MAC.IsZero()) {
+			c.NICs = append(c.NICs, *d)
+		}
 	}
 	for _, n := range list.all("filesystem") {
-		c.Shares = append(c.Shares, *r.share(n))
+		if d := r.share(n); r.keeps(n, d.Tag != "" && d.Source != "") {
+			c.Shares = append(c.Shares, *d)
+		}
 	}
 	if n := r.one(list, "rng"); n != nil {
 		c.RNG = r.rng(n)
@@ -86,6 +92,7 @@ func (r *reader) plumbing(list *node) {
 	}
 	skipIf("controller", "type", "pci", "usb", "ide", "sata", "scsi", "virtio-serial")
 	skipIf("audio", "type", "none")
+	skipIf("panic", "model", "isa", "pvpanic")
 	for _, n := range list.all("input") {
 		if t := n.value("type"); n.value("bus") == "ps2" && (t == "mouse" || t == "keyboard") {
 			n.skip()

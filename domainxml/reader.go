@@ -18,6 +18,8 @@ type reader struct {
 	// partial admits a device that does not say everything: to detach one its
 	// name is enough. What it needs else Config.Validate knows, too.
 	partial bool
+	// loose leaves out devices that are not whole.
+	loose bool
 }
 
 func (r *reader) add(n *node, below, format string, args ...any) {

@@ -1,7 +1,4 @@
 package main
 
 // The drivers that the command serves.
-import (
-	_ "github.com/polyvisor/polyvisor/drivers/fake"
-	_ "github.com/polyvisor/polyvisor/drivers/kvm"
-)
+import _ "github.com/polyvisor/polyvisor/drivers/all"

@@ -21,7 +21,7 @@ import (
 )
 
 // parts are what can be measured, in order.
-var parts = []string{"boot", "memory", "exit", "ready"}
+var parts = []string{"boot", "memory", "exit", "ready", "calls"}
 
 type options struct {
 	json   string
@@ -137,12 +137,17 @@ type measurer struct {
 	memoryFault []error
 	exits       map[string]*exitReport
 	exitFault   []error
+	calls       *section
 	nested      *nestedResult
 	nestedFault error
 }
 
 // local does what this machine's own KVM can do: small guests.
 func (m *measurer) local(ctx context.Context) {
+	if m.o.wants("calls") {
+		fmt.Fprintln(m.progress, "calls to a libvirt daemon ...")
+		m.calls = callsSection(ctx, m.t.dir)
+	}
 	m.memory, m.exits = map[string]*smaps.Series{}, map[string]*exitReport{}
 	if m.o.wants("exit") {
 		fmt.Fprintln(m.progress, "cost of an exit here ...")
@@ -190,6 +195,9 @@ func (m *measurer) addMemory(name string, s *smaps.Series) {
 
 // inNested does what needs true KVM.
 func (m *measurer) inNested(ctx context.Context) {
+	if !m.o.wants("boot") && !m.o.wants("memory") && !m.o.wants("exit") {
+		return
+	}
 	if !m.o.nested {
 		m.nestedFault = errors.New("the nested machine was not wanted (-nested=false)")
 		return
@@ -243,6 +251,9 @@ func (m *measurer) sections() (all []*section) {
 	}
 	if m.ready != nil && m.o.wants("ready") {
 		all = append(all, m.ready)
+	}
+	if m.calls != nil {
+		all = append(all, m.calls)
 	}
 	return all
 }

@@ -35,6 +35,15 @@ var rules = []rule{
 	{pkg: "drivers/fake", allow: []string{".", "domainxml", "github.com/google/uuid", unix}, reason: "a driver knows the root and its own parts; never another driver"},
 	{pkg: "drivers/kvm", allow: []string{".", "domainxml", internals + "...", "drivers/kvm/vmmain", "github.com/google/uuid", unix},
 		reason: "a driver knows the root and its own parts; never another driver"},
+	{pkg: "drivers/libvirt/internal/uri", reason: "reads URIs and libvirt.conf"},
+	{pkg: "drivers/libvirt/internal/auth", allow: []string{"drivers/libvirt/internal/uri", "drivers/libvirt/internal/xdr", "drivers/libvirt/internal/rpc", "github.com/xdg-go/scram"},
+		reason: "a few calls over whatever makes them; the mechanisms are a library's"},
+	{pkg: "drivers/libvirt/internal/dial", allow: []string{"drivers/libvirt/internal/uri", "golang.org/x/crypto/ssh/..."}, reason: "opens byte streams; knows nothing of what travels in them"},
+	{pkg: "drivers/all", allow: []string{"drivers/fake", "drivers/kvm", "drivers/libvirt"}, reason: "links every driver, and does nothing else"},
+	{pkg: "drivers/libvirt", allow: []string{".", "domainxml", "drivers/libvirt/internal/...", "github.com/google/uuid", "github.com/digitalocean/go-libvirt", "github.com/cenkalti/backoff/v5",
+		"libvirt.org/go/libvirtxml", unix}, reason: "a driver knows the root and its own parts, never another driver; XML structs for what the host tells of itself; unix for QEMU's locks"},
+	{pkg: "drivers/libvirt/internal/remote", allow: []string{"drivers/libvirt/internal/rpc", "drivers/libvirt/internal/xdr", "github.com/digitalocean/go-libvirt"},
+		reason: "procedures on a client that it is given; decides nothing"},
 	{pkg: "drivers/kvm/vmmain", allow: []string{internals + "machine", internals + "vmmproc", internals + "vmm"},
 		reason: "the entry of the VM process; it must not link the root"},
 
@@ -63,6 +72,11 @@ var rules = []rule{
 	{pkg: internals + "store", allow: []string{unix}, reason: "files and locks"},
 	{pkg: internals + "exitbench", allow: []string{internals + "vmm", internals + "boot/linux/imagetest"}, reason: "measures the run loop"},
 
+	{pkg: "drivers/libvirt/internal/xdr", pure: true, reason: "an encoder and a bounded decoder, fuzzed without a peer"},
+	{pkg: "drivers/libvirt/internal/rpc", allow: []string{"drivers/libvirt/internal/xdr", "github.com/digitalocean/go-libvirt"}, reason: "frames on a connection that it is given; knows no procedures and dials nothing"},
+	{pkg: "drivers/libvirt/internal/rpc/rpctest", allow: []string{"drivers/libvirt/internal/rpc", "drivers/libvirt/internal/xdr", "github.com/digitalocean/go-libvirt"},
+		reason: "a scripted server and the oracle, for tests"},
+
 	{pkg: "cmd/polyvisor", allow: []string{".", "cmd/polyvisor/internal/cli", "conformance", "conformance/testkernel", "drivers/..."},
 		reason: "main: links the drivers, and tells the command about their directories and how to test them"},
 	{pkg: "cmd/polyvisor/internal/cli", allow: []string{".", "conformance", "domainxml", "internal/doctor", "github.com/spf13/cobra", "github.com/spf13/pflag",
@@ -82,8 +96,9 @@ var rules = []rule{
 	{pkg: "internal/nestedvm/cmd/nestedtest", allow: []string{"internal/nestedvm", "internal/testguest"}, reason: "main: the nested machine, and the guest's files to put into it"},
 	{pkg: "internal/nestedvm/cmd/nestedtest/sample", reason: "a subject for tests of nestedtest"},
 	{pkg: "internal/nestedvm/internal/probe", allow: []string{unix}, reason: "runs in the nested machine"},
+	{pkg: "internal/libvirttest", allow: []string{"internal/testguest", unix}, reason: "libvirt as it is installed: it runs without any driver of ours"},
 	{pkg: "internal/testsummary", reason: "reads go test's output"},
-	{pkg: "internal/bench/...", allow: []string{"internal/bench/...", ".", "drivers/kvm", "internal/nestedvm", "internal/testguest", unix}, reason: "measures from outside, as users see it"},
+	{pkg: "internal/bench/...", allow: []string{"internal/bench/...", ".", "drivers/kvm", "internal/libvirttest", "internal/nestedvm", "internal/testguest", unix}, reason: "measures from outside, as users see it"},
 	{pkg: "internal/demo", allow: []string{".", "drivers/kvm", "internal/doctor", "internal/nestedvm", "internal/testguest"}, reason: "a program that uses the library"},
 
 	{pkg: "examples/driver", allow: []string{".", "conformance", "github.com/google/uuid"}, reason: "what authors of drivers write: only what they can import"},
@@ -94,13 +109,20 @@ var rules = []rule{
 var forTests = []string{
 	"github.com/stretchr/testify/...", "go.uber.org/goleak", "github.com/google/go-cmp/...", "github.com/creack/pty",
 	"internal/leaktest", "internal/testguest", "internal/nestedvm", "internal/nestedvm/wire",
+	"internal/libvirttest",
 }
 
 // testRules are what else the tests of a package may import.
 var testRules = []rule{
 	{pkg: "conformance", allow: []string{".", "conformance", "conformance/testkernel", "drivers/fake", "drivers/kvm"}, reason: "the suite is tested with the driver that can do everything, and with wrong ones made of it"},
 	{pkg: "drivers/kvm/...", allow: []string{".", "conformance", "conformance/testkernel", "drivers/kvm/...", unix}, reason: "parts are tested together with the parts they meet"},
+	{pkg: "drivers/libvirt/internal/auth", allow: []string{"drivers/libvirt/internal/rpc/...", "drivers/libvirt/internal/dial", "github.com/digitalocean/go-libvirt", "github.com/xdg-go/scram"},
+		reason: "the oracle, a scripted daemon, and a real one"},
 	{pkg: "drivers/fake", allow: []string{".", "github.com/google/uuid"}, reason: "as the package itself"},
+	{pkg: "drivers/all", allow: []string{".", "drivers/all"}, reason: "as the package itself"},
+	{pkg: "drivers/libvirt", allow: []string{"conformance", "internal/libvirttest"}, reason: "the suite runs against private daemons"},
+	{pkg: "drivers/libvirt/internal/remote", allow: []string{"drivers/libvirt/internal/rpc/rpctest"}, reason: "go-libvirt is its oracle"},
+	{pkg: "drivers/libvirt/internal/rpc", allow: []string{"drivers/libvirt/internal/rpc/rpctest"}, reason: "its own scripted server"},
 	{pkg: "cmd/polyvisor/...", allow: []string{".", "cmd/polyvisor/...", "drivers/..."}, reason: "the command is tested with drivers"},
 	{pkg: "internal/check", allow: []string{".", "conformance"}, reason: "the table of parity names the suite's cases"},
 	{pkg: "internal/testguest/...", allow: []string{"internal/testguest/...", "github.com/cavaliergopher/cpio"}, reason: "its own parts"},

@@ -11,6 +11,8 @@
 //	report        release, cpus, memtotal_kib, memavailable_kib, uptime_ns,
 //	              realtime_ns, clocksource, cmdline, then report=done
 //	uptime, mem   the same lines alone
+//	cpus          the number of processors, after those that were plugged in are on
+//	mib           the machine's memory in MiB, less what a balloon has taken
 //	echo TEXT     prints TEXT
 //	idle          sleeps for ever
 //	spin [all]    computes for ever, on one processor or on all
@@ -20,7 +22,8 @@
 //
 // A press of the ACPI power button powers off too, whatever the guest does,
 // when its modules are there. testguest.auto=report,poweroff on the kernel
-// command line runs commands before the first one is read.
+// command line runs commands before the first one is read. testguest.prompt=WORD has
+// WORD and a space printed whenever a command is awaited.
 package testguest
 
 // What init prints; package main in directory init has the same.

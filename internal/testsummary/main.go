@@ -11,7 +11,7 @@
 //
 // -require names what must not be missing: with -require nested,libvirt a skip whose reason begins with "needs the
 // nested", "needs nested", "needs libvirt" or "needs the libvirt" is a failure. The default is the variable POLYVISOR_REQUIRE,
-// or "nested" if that is empty and CI=true: of all that tests need, a machine in CI may lack only /dev/kvm.
+// or "nested,libvirt" if that is empty and CI=true: of all that tests need, a machine in CI may lack only /dev/kvm.
 //
 // The exit code is 1 if anything failed or the input held no test at all, 2 if it could not be read.
 package main
@@ -39,7 +39,7 @@ func defaultRequire(getenv func(string) string) string {
 		return r
 	}
 	if getenv("CI") == "true" {
-		return "nested"
+		return "nested,libvirt"
 	}
 	return ""
 }

@@ -154,7 +154,7 @@ func TestMissingFile(t *testing.T) {
 
 func TestDefaultRequire(t *testing.T) {
 	for _, c := range []struct{ require, ci, want string }{
-		{"", "", ""}, {"", "true", "nested"}, {"kvm", "true", "kvm"}, {"kvm,libvirt", "", "kvm,libvirt"},
+		{"", "", ""}, {"", "true", "nested,libvirt"}, {"kvm", "true", "kvm"}, {"kvm,libvirt", "", "kvm,libvirt"},
 	} {
 		env := map[string]string{"POLYVISOR_REQUIRE": c.require, "CI": c.ci}
 		require.Equal(t, c.want, defaultRequire(func(n string) string { return env[n] }), "%+v", c)

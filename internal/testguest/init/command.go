@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const help = "report, uptime, mem, echo TEXT, idle, spin [all], poweroff, reboot, panic"
+const help = "report, uptime, mem, cpus, mib, echo TEXT, idle, spin [all], poweroff, reboot, panic"
 
 // obey runs one command line.
 func obey(line string) {

@@ -50,6 +50,8 @@ func TestLines(t *testing.T) {
 func TestCPUCount(t *testing.T) {
 	assert.Equal(t, 2, cpuCount("processor\t: 0\nmodel name\t: processor x\n\nprocessor\t: 1\n"))
 	assert.Equal(t, 0, cpuCount(""))
+	assert.Equal(t, 639+3*1024, systemRAM("00000000-00000fff : Reserved\n00001000-000a0bff : System RAM\n00100000-003fffff : System RAM\n  00200000-002fffff : Kernel code\n"))
+	assert.Equal(t, 0, systemRAM("x : System RAM\n00000000-00000000 : System RAM"))
 }
 
 func TestMemoryLines(t *testing.T) {

@@ -27,17 +27,21 @@ func main() {
 	}
 	say(firstLine)
 	mounts()
+	dialogue := newPrompted(read("/proc/cmdline"))
 	loadModules("/modules")
 	watchPowerButton()
 	auto(read("/proc/cmdline"))
 	say(prefix + "ready")
 	var in lines
 	for {
+		dialogue.print()
 		line, ok := in.next(0)
 		if !ok {
 			sleepForEver() // the console is gone, the power button is not
 		}
-		obey(line)
+		if !dialogue.obey(line) {
+			obey(line)
+		}
 	}
 }
 

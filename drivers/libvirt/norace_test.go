@@ -1,0 +1,5 @@
+//go:build !race
+
+package libvirt_test
+
+const raceDetector = false

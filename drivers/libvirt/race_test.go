@@ -1,0 +1,6 @@
+//go:build race
+
+package libvirt_test
+
+// raceDetector says that more is allocated than otherwise.
+const raceDetector = true
