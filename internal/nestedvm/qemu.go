@@ -117,8 +117,16 @@ func socketPair() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "nested machine"), os.NewFile(uintptr(fds[1]), "nested machine's peer"), nil
 }
 
+// complained says that QEMU ended with a reason of its own, such as options or memory that are not to be had.
+func (e *emulator) complained() bool {
+	return strings.Contains(e.console.String(), "qemu-system-x86_64: ")
+}
+
 // faultOf describes a machine that ended or fell silent, with the end of its console.
 func (e *emulator) faultOf(what string) error {
+	if e.err != nil {
+		what += fmt.Sprintf(" (QEMU: %v)", e.err)
+	}
 	said := e.console.String()
 	if said == "" {
 		said = "(it said nothing)"

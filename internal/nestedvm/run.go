@@ -184,7 +184,7 @@ func (s *session) lost(err error) error {
 	if !errors.Is(err, io.EOF) {
 		what += fmt.Sprintf(" (%v)", err)
 	}
-	if s.ready && s.current >= 0 {
+	if s.ready && s.current >= 0 || !s.ready && !s.emulator.complained() {
 		return errors.Join(ErrHung, s.emulator.faultOf(what))
 	}
 	return s.emulator.faultOf(what)

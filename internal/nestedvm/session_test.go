@@ -65,6 +65,12 @@ func TestSession(t *testing.T) {
 	require.Equal(t, 4, res.ExitCode())
 }
 
+// A machine that dies before it is up, and whose QEMU has nothing to say of it, may come up at the next try.
+func TestDiesAtBoot(t *testing.T) {
+	_, err := play(t, Config{})
+	require.ErrorIs(t, err, ErrHung)
+}
+
 func TestSessionFaults(t *testing.T) {
 	full := Config{Stdout: writerFunc(func([]byte) (int, error) { return 0, errors.New("disk full") })}
 	for name, c := range map[string]struct {
