@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/polyvisor/polyvisor"
+	_ "github.com/polyvisor/polyvisor/drivers/libvirt"
 	"github.com/polyvisor/polyvisor/internal/bench/libvirt"
 	"github.com/polyvisor/polyvisor/internal/libvirttest"
 )
@@ -23,7 +25,24 @@ type goClient struct {
 }
 
 // goClients are those that there are.
-var goClients []goClient
+var goClients = []goClient{{name: "polyvisor", open: openPolyvisor}}
+
+// openPolyvisor has the calls as programs make them, through the root package.
+func openPolyvisor(ctx context.Context, d *libvirttest.Daemon) (libvirt.Funcs, func() error, error) {
+	conn, err := polyvisor.Open(ctx, d.URI("test", libvirttest.Unix))
+	if err != nil {
+		return nil, nil, err
+	}
+	dom, err := conn.Domain(ctx, "test")
+	if err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	return libvirt.Funcs{
+		libvirt.State:  func(ctx context.Context) error { _, err := dom.State(ctx); return err },
+		libvirt.Info:   func(ctx context.Context) error { _, err := dom.Info(ctx); return err },
+		libvirt.Lookup: func(ctx context.Context) error { _, err := conn.Domain(ctx, "test"); return err },
+	}, conn.Close, nil
+}
 
 // cLibrary is the name of the reference.
 const cLibrary = "libvirt.so"
