@@ -21,14 +21,15 @@ type Domain struct {
 	conn *Conn
 	inst Instance
 	// Asked for once: a handle outlives its connection. Rename changes the name.
-	name atomic.Pointer[string]
-	id   uuid.UUID
+	name  atomic.Pointer[string]
+	found string // what it points to at first
+	id    uuid.UUID
 }
 
 func (c *Conn) domain(inst Instance) *Domain {
 	d := &Domain{conn: c, inst: inst, id: inst.UUID()}
-	name := inst.Name()
-	d.name.Store(&name)
+	d.found = inst.Name()
+	d.name.Store(&d.found)
 	return d
 }
 

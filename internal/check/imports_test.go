@@ -73,7 +73,7 @@ var rules = []rule{
 	{pkg: internals + "exitbench", allow: []string{internals + "vmm", internals + "boot/linux/imagetest"}, reason: "measures the run loop"},
 
 	{pkg: "drivers/libvirt/internal/xdr", pure: true, reason: "an encoder and a bounded decoder, fuzzed without a peer"},
-	{pkg: "drivers/libvirt/internal/rpc", allow: []string{"drivers/libvirt/internal/xdr", "github.com/digitalocean/go-libvirt"}, reason: "frames on a connection that it is given; knows no procedures and dials nothing"},
+	{pkg: "drivers/libvirt/internal/rpc", allow: []string{"drivers/libvirt/internal/xdr", "github.com/digitalocean/go-libvirt", unix}, reason: "frames on a connection that it is given; knows no procedures and dials nothing"},
 	{pkg: "drivers/libvirt/internal/rpc/rpctest", allow: []string{"drivers/libvirt/internal/rpc", "drivers/libvirt/internal/xdr", "github.com/digitalocean/go-libvirt"},
 		reason: "a scripted server and the oracle, for tests"},
 

@@ -182,7 +182,7 @@ func (b *bridge) handle(h Header, payload []byte) bool {
 		b.mu.Unlock()
 		if k != nil {
 			h.Serial = k.serial
-			b.c.out.send(b.gone, h, payload)
+			b.c.out.send(stop(b.gone), h, payload)
 		}
 		return true // for a stream that is over: the server would drop it, too
 	case TypeMessage: // keepalive is ours to do
@@ -238,7 +238,7 @@ func (b *bridge) forward(h Header, payload []byte) bool {
 		return false
 	}
 	h.Serial = serial
-	if !b.c.out.send(b.gone, h, payload) {
+	if !b.c.out.send(stop(b.gone), h, payload) {
 		return false
 	}
 	b.c.in.takeBack()

@@ -132,8 +132,14 @@ func (c *Client) Call(ctx context.Context, program, procedure uint32, args func(
 		return err
 	}
 	h := Header{Program: program, Version: version, Procedure: procedure, Type: TypeCall, Serial: serial}
-	if c.out.send(ctx.Done(), h, k.args.Bytes()) {
+	if c.out.send(ctx, h, k.args.Bytes()) {
 		c.in.borrow(k)
+		if len(k.done) > 0 { // and the channel of ctx is not needed
+			<-k.done
+			err = k.decode(ret)
+			k.free()
+			return err
+		}
 		select {
 		case <-k.done:
 			err = k.decode(ret)

@@ -113,3 +113,25 @@ func TestCloseWhileLent(t *testing.T) {
 	time.AfterFunc(time.Millisecond, func() { c.Close() })
 	assert.Equal(t, rpc.ErrClosed, c.Call(t.Context(), remote, slow, nil, nil))
 }
+
+// shy is a context that counts how often it was asked for its channel.
+type shy struct {
+	context.Context
+	asked int
+}
+
+func (s *shy) Done() <-chan struct{} { s.asked++; return s.Context.Done() }
+
+// A caller that reads its reply by itself waits for nothing else, so that a context
+// which would have to make its channel need not. A reply that is late, on a busy
+// machine, is waited for otherwise.
+func TestCallerThatReadsAsksForNoChannel(t *testing.T) {
+	c, _, _ := lent(t, rpc.Options{})
+	ctx := &shy{Context: t.Context()}
+	const calls = 200
+	for n := range uint32(calls) {
+		_, err := number(ctx, c, n)
+		require.NoError(t, err)
+	}
+	assert.Less(t, ctx.asked, calls)
+}

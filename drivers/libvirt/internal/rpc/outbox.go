@@ -46,9 +46,18 @@ func (o *outbox) init(c *Client) {
 	}
 }
 
-// send queues a frame and sees to its being written. False: stop or the
+// stopper is what ends a wait, such as a context. It is not asked for its channel
+// before there is something to wait for: a context may have to make it.
+type stopper interface{ Done() <-chan struct{} }
+
+// stop is a stopper that has its channel.
+type stop chan struct{}
+
+func (s stop) Done() <-chan struct{} { return s }
+
+// send queues a frame and sees to its being written. False: end or the
 // connection ended before there was room in the queue, and nothing was queued.
-func (o *outbox) send(stop <-chan struct{}, h Header, payload []byte) bool {
+func (o *outbox) send(end stopper, h Header, payload []byte) bool {
 	o.mu.Lock()
 	for len(o.queue) > 0 && len(o.queue)+len(payload) > queueBound {
 		if o.room == nil {
@@ -58,7 +67,7 @@ func (o *outbox) send(stop <-chan struct{}, h Header, payload []byte) bool {
 		o.mu.Unlock()
 		select {
 		case <-room:
-		case <-stop:
+		case <-end.Done():
 			return false
 		case <-o.c.done:
 			return false

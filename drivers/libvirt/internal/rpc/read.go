@@ -3,9 +3,11 @@ package rpc
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -39,6 +41,7 @@ var (
 type inbox struct {
 	c       *Client
 	canLend bool
+	poll    *pollReader   // how callers read; nil: as the goroutine does
 	lent    atomic.Bool   // nobody reads but who makes a call
 	recall  chan struct{} // asks for the connection to be taken back
 	tick    *time.Ticker
@@ -53,6 +56,9 @@ type inbox struct {
 
 func (in *inbox) init(c *Client, canLend bool) {
 	in.c, in.canLend = c, canLend
+	if sc, ok := c.conn.(syscall.Conn); ok && canLend {
+		in.poll = newPollReader(sc)
+	}
 	in.recall = make(chan struct{}, 1)
 	in.buf = make([]byte, readBuffer)
 }
@@ -84,7 +90,7 @@ func (in *inbox) run() {
 // readAndLend reads until callers may.
 func (in *inbox) readAndLend() error {
 	for {
-		replies, err := in.step()
+		replies, err := in.step(in.c.conn)
 		switch {
 		case err != nil:
 			return err
@@ -130,17 +136,21 @@ func (in *inbox) borrow(k *call) {
 		in.takeBack()
 		return
 	}
+	var from io.Reader = in.c.conn
+	if in.poll != nil {
+		from = in.poll
+	}
 	var err error
 	for err == nil && len(k.done) == 0 {
-		_, err = in.step()
+		_, err = in.step(from)
 	}
 	if !in.c.idle() {
 		in.single = 0
 	}
-	in.mu.Unlock()
 	if err != nil && err != errInterrupted {
-		in.c.fail(err)
+		in.c.fail(err) // before the goroutine reads on, and fails for another reason
 	}
+	in.mu.Unlock()
 }
 
 // takeBack ends the lending, if there is any: there is more than one who waits
@@ -155,13 +165,13 @@ func (in *inbox) takeBack() {
 	}
 }
 
-// step waits for bytes, and deals with all frames that are whole then. It tells
+// step waits for bytes from the connection, which from reads, and deals with all frames that are whole then. It tells
 // how many replies were among them. Called with mu held.
-func (in *inbox) step() (replies int, err error) {
+func (in *inbox) step(from io.Reader) (replies int, err error) {
 	if in.large != nil {
-		return in.stepLarge()
+		return in.stepLarge(from)
 	}
-	n, err := in.read(in.buf[in.have:])
+	n, err := in.read(from, in.buf[in.have:])
 	if err != nil {
 		return 0, err
 	}
@@ -196,13 +206,13 @@ func (in *inbox) step() (replies int, err error) {
 }
 
 // stepLarge is step within a large frame. Its memory grows with what arrives.
-func (in *inbox) stepLarge() (replies int, err error) {
+func (in *inbox) stepLarge(from io.Reader) (replies int, err error) {
 	if len(in.large) == cap(in.large) {
 		grown := make([]byte, len(in.large), min(in.size, 2*cap(in.large)))
 		copy(grown, in.large)
 		in.large = grown
 	}
-	n, err := in.read(in.large[len(in.large):cap(in.large)])
+	n, err := in.read(from, in.large[len(in.large):cap(in.large)])
 	if err != nil {
 		return 0, err
 	}
@@ -219,8 +229,8 @@ func (in *inbox) stepLarge() (replies int, err error) {
 	return replies, in.c.dispatch(h, frame[HeaderSize:], true)
 }
 
-func (in *inbox) read(p []byte) (int, error) {
-	n, err := in.c.conn.Read(p)
+func (in *inbox) read(from io.Reader, p []byte) (int, error) {
+	n, err := from.Read(p)
 	switch {
 	case n > 0:
 		in.c.lastRead.Store(int64(time.Since(in.c.start)))

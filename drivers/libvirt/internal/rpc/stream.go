@@ -57,7 +57,7 @@ func (c *Client) CallStream(ctx context.Context, program, procedure uint32, args
 		return nil, err
 	}
 	s.serial = serial
-	if c.out.send(ctx.Done(), s.header(TypeCall, StatusOK), k.args.Bytes()) {
+	if c.out.send(ctx, s.header(TypeCall, StatusOK), k.args.Bytes()) {
 		c.in.takeBack()
 		select {
 		case <-k.done:
@@ -292,7 +292,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 			return written, nil
 		}
 		part := p[written:min(len(p), written+maxStreamPayload)]
-		if s.c.out.send(s.gone, s.header(TypeStream, StatusContinue), part) {
+		if s.c.out.send(stop(s.gone), s.header(TypeStream, StatusContinue), part) {
 			written += len(part)
 		}
 	}
@@ -330,7 +330,7 @@ func (s *Stream) Finish(ctx context.Context) error {
 	if over {
 		return err
 	}
-	if s.c.out.send(ctx.Done(), s.header(TypeStream, StatusOK), nil) {
+	if s.c.out.send(ctx, s.header(TypeStream, StatusOK), nil) {
 		select {
 		case <-s.gone:
 		case <-ctx.Done():
