@@ -12,12 +12,31 @@ import (
 	"github.com/polyvisor/polyvisor/conformance/testkernel"
 	"github.com/polyvisor/polyvisor/drivers/fake"
 	"github.com/polyvisor/polyvisor/drivers/kvm"
+	"github.com/polyvisor/polyvisor/drivers/libvirt"
 )
 
 // What the conformance suite does to domains beside what a connection can.
 func init() {
 	cli.Harnesses["fake"] = fakeHarness
 	cli.Harnesses["kvm"] = kvmHarness
+	for _, scheme := range libvirt.Schemes() {
+		cli.Harnesses[scheme] = libvirtHarness
+	}
+}
+
+// libvirtHarness does without a guest to talk to: what runs by itself there is the
+// machine's firmware. libvirt's own hypervisor in memory forgets its domains with the
+// last connection, so that one is held.
+func libvirtHarness(u *polyvisor.URI, h *conformance.Harness) {
+	h.Guest = nil
+	if u.Scheme != "test" {
+		return
+	}
+	held, err := h.Open(context.Background())
+	if err != nil {
+		return // the suite will tell
+	}
+	h.Close = held.Close
 }
 
 func fakeHarness(u *polyvisor.URI, h *conformance.Harness) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,9 +17,13 @@ import (
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/uri"
 )
 
-// Schemes are the hypervisors of libvirt. "libvirt" is the scheme under which the
+// schemes are the hypervisors of libvirt. "libvirt" is the scheme under which the
 // root package finds the driver of every URI with a transport or a host.
 var schemes = []string{"libvirt", "qemu", "test", "xen", "lxc", "ch", "bhyve", "vbox", "vz", "openvz", "esx", "gsx", "vpx", "hyperv", "vmwareplayer", "vmwarews", "vmwarefusion"}
+
+// Schemes are the schemes of the URIs that the driver is registered for. "libvirt" stands for
+// those with a transport or a host and any other scheme.
+func Schemes() []string { return slices.Clone(schemes) }
 
 // params are the parameters of URIs: libvirt's own, those of this side and those that
 // the daemon's drivers know.

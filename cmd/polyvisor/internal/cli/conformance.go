@@ -79,7 +79,11 @@ guest, or the guest of --config.`,
 			return err
 		}
 		h.Timeout = timeout
-		return a.conformance(cmd.Context(), h, only, asJSON)
+		err = a.conformance(cmd.Context(), h, only, asJSON)
+		if h.Close != nil {
+			err = errors.Join(err, h.Close())
+		}
+		return err
 	}
 	return c
 }
