@@ -333,3 +333,43 @@ func TestErrorsOfALiveDaemon(t *testing.T) {
 	assert.ErrorIs(t, polyvisor.LibvirtError(e.Code), polyvisor.ErrReadOnly)
 	assert.Equal(t, c.Capabilities(), ro.Capabilities(), "a read-only connection declares the same")
 }
+
+// A daemon that asks for a user and password gets them from the program or from auth.conf,
+// also when the connection was lost; without them the error says what it wants.
+func TestSASL(t *testing.T) {
+	d := libvirttest.Start(t, libvirttest.Options{SASL: &libvirttest.SASL{
+		Mechanisms: []string{"SCRAM-SHA-256"}, Users: map[string]string{"joe": "sesame"}, Unix: true}})
+	ctx := t.Context()
+	uri := d.URI("test", libvirttest.Unix)
+	var asked atomic.Int64
+	with := func(password string) libvirt.Options {
+		return libvirt.Options{URI: uri, Credentials: func(_ context.Context, kind, about string) (string, string, error) {
+			asked.Add(1)
+			assert.Equal(t, "sasl", kind)
+			return "joe", password, nil
+		}}
+	}
+	c, err := libvirt.Open(ctx, with("sesame"))
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = c.Domain(ctx, "test")
+	require.NoError(t, err)
+	before := asked.Load()
+	require.NoError(t, d.Kill())
+	require.NoError(t, d.Restart())
+	eventually(t, "the connection is back", func() bool { _, err := c.Node(ctx); return err == nil })
+	assert.Greater(t, asked.Load(), before)
+
+	_, err = libvirt.Open(ctx, with("hunter2"))
+	require.ErrorIs(t, err, polyvisor.ErrPermission)
+	assert.NotContains(t, err.Error(), "hunter2")
+
+	conf := writeFile(t, "auth.conf", "[credentials-a]\nauthname=joe\npassword=sesame\n[auth-libvirt-default]\ncredentials=a\n")
+	byFile, err := polyvisor.Open(ctx, uri+"&authfile="+conf)
+	require.NoError(t, err, "polyvisor.Open has no credentials but those of files")
+	require.NoError(t, byFile.Close())
+	empty := writeFile(t, "empty.conf", "\n")
+	_, err = polyvisor.Open(ctx, uri+"&authfile="+empty)
+	require.ErrorIs(t, err, polyvisor.ErrPermission)
+	assert.Contains(t, err.Error(), empty)
+}
