@@ -19,6 +19,7 @@ import (
 
 	"github.com/polyvisor/polyvisor"
 	_ "github.com/polyvisor/polyvisor/drivers/kvm"
+	_ "github.com/polyvisor/polyvisor/drivers/libvirt"
 )
 
 func main() {

@@ -15,6 +15,7 @@ import (
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/drivers/fake"
 	"github.com/polyvisor/polyvisor/internal/leaktest"
+	"github.com/polyvisor/polyvisor/internal/libvirttest"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -228,4 +229,36 @@ func TestOnKVM(t *testing.T) {
 	})
 	require.NoError(t, s.end())
 	require.Equal(t, polyvisor.Shutoff, s.state("stays"))
+}
+
+// The same on a libvirt daemon, whose own client brings about the crash, and which may be
+// started anew meanwhile.
+func TestOnLibvirt(t *testing.T) {
+	d := libvirttest.Start(t, libvirttest.Options{})
+	conn, err := polyvisor.Open(t.Context(), d.URI("test", libvirttest.Unix))
+	require.NoError(t, err)
+	defer conn.Close()
+	s := begin(t, conn, &Spec{Restart: "always", Domains: []*polyvisor.Config{{Name: "a", Memory: 64 * polyvisor.MiB}, {Name: "b", Memory: 64 * polyvisor.MiB}}})
+	s.running("a", -1)
+	s.running("b", -1)
+	require.Contains(t, d.Virsh(t, "test", "list", "--name"), "a\n")
+
+	d.Virsh(t, "test", "shutdown", "b")
+	s.eventually("b runs again", func() bool {
+		dom, err := conn.Domain(t.Context(), "b")
+		if err != nil {
+			return false
+		}
+		i, err := dom.Info(t.Context())
+		return err == nil && i.State == polyvisor.Running && i.ID > 3 // 1 is the daemon's own, 2 and 3 were the first runs
+	})
+
+	require.NoError(t, d.Kill())
+	require.NoError(t, d.Restart())
+	s.running("a", -1) // this hypervisor has forgotten it: it is defined again
+	s.running("b", -1)
+	require.NoError(t, s.end())
+	for _, name := range []string{"a", "b"} {
+		require.Equal(t, polyvisor.Shutoff, s.state(name), name)
+	}
 }
