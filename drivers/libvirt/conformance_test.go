@@ -142,7 +142,7 @@ var qemuExceptions = []exception{
 func TestConformanceOnQEMU(t *testing.T) {
 	d := libvirttest.Start(t, libvirttest.Options{})
 	open := opener(t, libvirt.Options{URI: d.URI("qemu", libvirttest.Unix)})
-	run(t, conformance.Harness{Open: open, Timeout: caseTime, Config: guestConfig(t), Guest: linuxGuest()}, qemuExceptions, nil)
+	run(t, conformance.Harness{Open: open, Timeout: caseTime, Config: guestConfig(t), Guest: linuxGuest(), Hang: hang}, qemuExceptions, nil)
 }
 
 // guestConfig is a machine that boots a stock kernel and then obeys what is typed.
