@@ -148,8 +148,77 @@ func receiver(e ast.Expr) string {
 // declaredBy reads what a driver's list named features declares.
 func declaredBy(t *testing.T, tr *tree, driver string) []polyvisor.Feature {
 	t.Helper()
-	values := map[string]polyvisor.Feature{} // of the root's constants
+	values := featureConstants(tr)
 	var list []polyvisor.Feature
+	eachValue(tr, "drivers/"+driver+"/features.go", "features", func(e ast.Expr) {
+		if sel, ok := e.(*ast.SelectorExpr); ok {
+			list = append(list, values[sel.Sel.Name])
+		}
+	})
+	if len(list) == 0 {
+		t.Fatalf("no list of features found in drivers/%s/features.go", driver)
+	}
+	return list
+}
+
+// deniedBy reads what the libvirt driver declares with no hypervisor: its map named never.
+func deniedBy(t *testing.T, tr *tree) map[polyvisor.Feature]bool {
+	t.Helper()
+	values, denied := featureConstants(tr), map[polyvisor.Feature]bool{}
+	eachValue(tr, "drivers/libvirt/capabilities.go", "never", func(e ast.Expr) {
+		if kv, ok := e.(*ast.KeyValueExpr); ok {
+			if sel, ok := kv.Key.(*ast.SelectorExpr); ok {
+				denied[values[sel.Sel.Name]] = true
+			}
+		}
+	})
+	if len(denied) == 0 {
+		t.Fatal("no map of features found in drivers/libvirt/capabilities.go")
+	}
+	return denied
+}
+
+// exceptedOnQEMU reads the cases that libvirt's driver of QEMU does not let pass.
+func exceptedOnQEMU(t *testing.T, tr *tree) []string {
+	t.Helper()
+	var names []string
+	eachValue(tr, "drivers/libvirt/conformance_test.go", "qemuExceptions", func(e ast.Expr) {
+		for _, field := range e.(*ast.CompositeLit).Elts {
+			kv := field.(*ast.KeyValueExpr)
+			if lit, ok := kv.Value.(*ast.BasicLit); ok && kv.Key.(*ast.Ident).Name == "name" {
+				name, _ := strconv.Unquote(lit.Value)
+				names = append(names, name)
+			}
+		}
+	})
+	if len(names) == 0 {
+		t.Fatal("no table of exceptions found in drivers/libvirt/conformance_test.go")
+	}
+	return names
+}
+
+// eachValue calls f with the elements of a package variable.
+func eachValue(tr *tree, file, name string, f func(ast.Expr)) {
+	for _, s := range tr.sources {
+		if s.name != file {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			v, ok := n.(*ast.ValueSpec)
+			if !ok || v.Names[0].Name != name || len(v.Values) != 1 {
+				return true
+			}
+			for _, e := range v.Values[0].(*ast.CompositeLit).Elts {
+				f(e)
+			}
+			return false
+		})
+	}
+}
+
+// featureConstants are the root's, by their names.
+func featureConstants(tr *tree) map[string]polyvisor.Feature {
+	values := map[string]polyvisor.Feature{}
 	for _, s := range tr.sources {
 		if s.dir() != "." || s.test {
 			continue
@@ -164,27 +233,7 @@ func declaredBy(t *testing.T, tr *tree, driver string) []polyvisor.Feature {
 			return true
 		})
 	}
-	for _, s := range tr.sources {
-		if s.name != "drivers/"+driver+"/features.go" {
-			continue
-		}
-		ast.Inspect(s.file, func(n ast.Node) bool {
-			v, ok := n.(*ast.ValueSpec)
-			if !ok || v.Names[0].Name != "features" {
-				return true
-			}
-			for _, e := range v.Values[0].(*ast.CompositeLit).Elts {
-				if sel, ok := e.(*ast.SelectorExpr); ok {
-					list = append(list, values[sel.Sel.Name])
-				}
-			}
-			return false
-		})
-	}
-	if len(list) == 0 {
-		t.Fatalf("no list of features found in drivers/%s/features.go", driver)
-	}
-	return list
+	return values
 }
 
 // simulated are the names without a feature that only the fake driver can bring
@@ -196,7 +245,8 @@ var simulated = map[string]bool{
 
 // Every name of the reference APIs has a row in docs/parity.md whose Go names
 // exist, whose cases exist and say that they prove it, and which tells the
-// drivers as they declare it.
+// drivers as they declare it; libvirt, where it depends on the hypervisor, as QEMU's
+// driver passes a case at least.
 func TestParity(t *testing.T) {
 	tr := load(t)
 	rows, names := parityRows(t, tr), exported(tr, ".")
@@ -204,7 +254,7 @@ func TestParity(t *testing.T) {
 	for _, c := range conformance.Cases() {
 		proves[c.Name] = c.Seeds
 	}
-	kvm := declaredBy(t, tr, "kvm")
+	kvm, denied, excepted := declaredBy(t, tr, "kvm"), deniedBy(t, tr), exceptedOnQEMU(t, tr)
 	known := map[string]bool{}
 	for _, s := range seeds(t) {
 		known[s.name] = true
@@ -237,6 +287,10 @@ func TestParity(t *testing.T) {
 		want := []string{"fake"}
 		if !simulated[s.name] && (r.feature == "" || slices.Contains(kvm, polyvisor.Feature(r.feature))) {
 			want = append(want, "kvm")
+		}
+		proved := slices.ContainsFunc(r.cases, func(c string) bool { return !slices.Contains(excepted, c) })
+		if !simulated[s.name] && !denied[polyvisor.Feature(r.feature)] && proved {
+			want = append(want, "libvirt")
 		}
 		if !slices.Equal(r.drivers, want) {
 			t.Errorf("docs/parity.md:%d: %s: drivers %q, but by their features it is %q", r.line, s.name, r.drivers, want)
