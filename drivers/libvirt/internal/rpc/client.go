@@ -93,6 +93,9 @@ func New(conn net.Conn, o Options) *Client {
 	if o.StreamQueue <= 0 {
 		o.StreamQueue = 1 << 20
 	}
+	if !o.PauseStreams {
+		conn = ownSocket(conn)
+	}
 	c := &Client{
 		conn:    conn,
 		opt:     o,

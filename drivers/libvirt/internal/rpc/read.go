@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -41,7 +40,6 @@ var (
 type inbox struct {
 	c       *Client
 	canLend bool
-	poll    *pollReader   // how callers read; nil: as the goroutine does
 	lent    atomic.Bool   // nobody reads but who makes a call
 	recall  chan struct{} // asks for the connection to be taken back
 	tick    *time.Ticker
@@ -56,9 +54,6 @@ type inbox struct {
 
 func (in *inbox) init(c *Client, canLend bool) {
 	in.c, in.canLend = c, canLend
-	if sc, ok := c.conn.(syscall.Conn); ok && canLend {
-		in.poll = newPollReader(sc)
-	}
 	in.recall = make(chan struct{}, 1)
 	in.buf = make([]byte, readBuffer)
 }
@@ -137,8 +132,8 @@ func (in *inbox) borrow(k *call) {
 		return
 	}
 	var from io.Reader = in.c.conn
-	if in.poll != nil {
-		from = in.poll
+	if s, ok := in.c.conn.(*socket); ok {
+		from = patiently{s}
 	}
 	var err error
 	for err == nil && len(k.done) == 0 {
