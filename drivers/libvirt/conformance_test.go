@@ -15,6 +15,7 @@ import (
 	"github.com/polyvisor/polyvisor/drivers/libvirt"
 	"github.com/polyvisor/polyvisor/internal/libvirttest"
 	"github.com/polyvisor/polyvisor/internal/testguest"
+	"github.com/polyvisor/polyvisor/internal/testguest/words"
 )
 
 // exception is a case of the suite that libvirt itself does not let pass. What is
@@ -142,7 +143,7 @@ var qemuExceptions = []exception{
 func TestConformanceOnQEMU(t *testing.T) {
 	d := libvirttest.Start(t, libvirttest.Options{})
 	open := opener(t, libvirt.Options{URI: d.URI("qemu", libvirttest.Unix)})
-	run(t, conformance.Harness{Open: open, Timeout: caseTime, Config: guestConfig(t), Guest: linuxGuest(), Hang: hang}, qemuExceptions, nil)
+	run(t, conformance.Harness{Open: open, Timeout: caseTime, Config: guestConfig(t), Guest: words.Guest(), Hang: hang}, qemuExceptions, nil)
 }
 
 // guestConfig is a machine that boots a stock kernel and then obeys what is typed.
@@ -158,13 +159,8 @@ func guestConfig(t *testing.T) *polyvisor.Config {
 	require.NoError(t, err)
 	return &polyvisor.Config{
 		Memory: 192 * polyvisor.MiB,
-		Boot:   polyvisor.Boot{Kernel: polyvisor.Path(kernel), Initrd: polyvisor.Path(initrd), CommandLine: "console=ttyS0 quiet panic=-1 testguest.prompt=pvguest>"},
+		Boot:   polyvisor.Boot{Kernel: polyvisor.Path(kernel), Initrd: polyvisor.Path(initrd), CommandLine: words.CommandLine},
 	}
-}
-
-// linuxGuest are the words of that guest.
-func linuxGuest() *conformance.Guest {
-	return &conformance.Guest{Prompt: "pvguest> ", Echo: "echo", CPUs: "cpus", Memory: "mib", PowerOff: "poweroff", Reboot: "reboot", Crash: "panic", Busy: "spin"}
 }
 
 // Every exception is discussed where users look for it.

@@ -19,11 +19,13 @@
 //	poweroff      powers off
 //	reboot        restarts; the kernel parameter reboot= says how
 //	panic         makes the kernel panic; the parameter panic= says what follows
+//	crash         the same, and a reset that follows is a triple fault
 //
 // A press of the ACPI power button powers off too, whatever the guest does,
 // when its modules are there. testguest.auto=report,poweroff on the kernel
-// command line runs commands before the first one is read. testguest.prompt=WORD has
-// WORD and a space printed whenever a command is awaited.
+// command line runs commands before the first one is read, and
+// testguest.rest=COMMAND at the end of it one with spaces in it. testguest.prompt=WORD
+// has WORD and a space printed whenever a command is awaited.
 package testguest
 
 // What init prints; package main in directory init has the same.

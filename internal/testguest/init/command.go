@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const help = "report, uptime, mem, cpus, mib, echo TEXT, idle, spin [all], poweroff, reboot, panic"
+const help = "report, uptime, mem, cpus, mib, echo TEXT, idle, spin [all], poweroff, reboot, panic, crash"
 
 // obey runs one command line.
 func obey(line string) {
@@ -49,6 +49,10 @@ func obey(line string) {
 	case "panic":
 		say(prefix + "panic")
 		crash()
+	case "crash":
+		say(prefix + "crash")
+		resetByTripleFault()
+		crash()
 	default:
 		say(prefix + "error=unknown command " + cmd + "; known: " + help)
 	}
@@ -62,6 +66,19 @@ func restart(how int) {
 		return
 	}
 	sleepForEver()
+}
+
+// resetByTripleFault changes what the parameter reboot= has said.
+func resetByTripleFault() {
+	const path = "/sys/kernel/reboot/type"
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_, err = unix.Write(fd, []byte("triple"))
+		unix.Close(fd)
+	}
+	if err != nil {
+		say(prefix + "error=" + path + ": " + err.Error())
+	}
 }
 
 // crash makes the kernel panic, by its test switch or by the end of init.

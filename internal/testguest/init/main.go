@@ -86,7 +86,8 @@ func loadModules(dir string) {
 	}
 }
 
-// auto runs the commands of testguest.auto=A,B,C on the kernel command line.
+// auto runs the commands of testguest.auto=A,B,C on the kernel command line, and the one
+// that testguest.rest= begins, which goes to the end of it.
 func auto(cmdline string) {
 	for word := range strings.FieldsSeq(cmdline) {
 		if list, ok := strings.CutPrefix(word, "testguest.auto="); ok {
@@ -94,6 +95,9 @@ func auto(cmdline string) {
 				obey(cmd)
 			}
 		}
+	}
+	if _, cmd, ok := strings.Cut(cmdline, " testguest.rest="); ok {
+		obey(cmd)
 	}
 }
 
