@@ -42,7 +42,14 @@ func conformanceHarness(t *testing.T) conformance.Harness {
 	for _, name := range []string{"state", "run", "cache"} {
 		q.Set(name, filepath.Join(dir, name))
 	}
-	uri := "kvm:///session?" + q.Encode()
+	h := harnessOn(t, "kvm:///session?"+q.Encode())
+	h.Config = &polyvisor.Config{Memory: 64 * polyvisor.MiB}
+	h.Guest, h.Kernel = conformance.BuiltinGuest(), testkernel.ELF()
+	return h
+}
+
+// harnessOn gives what every guest's harness has.
+func harnessOn(t *testing.T, uri string) conformance.Harness {
 	parsed, err := polyvisor.ParseURI(uri)
 	if err != nil {
 		t.Fatal(err)
@@ -51,10 +58,7 @@ func conformanceHarness(t *testing.T) conformance.Harness {
 		Open: func(ctx context.Context, opts ...polyvisor.Option) (*polyvisor.Conn, error) {
 			return polyvisor.Open(ctx, uri, opts...)
 		},
-		Config: &polyvisor.Config{Memory: 64 * polyvisor.MiB},
-		Guest:  conformance.BuiltinGuest(),
-		Kernel: testkernel.ELF(),
-		Dir:    t.TempDir(),
+		Dir: t.TempDir(),
 		Hang: func(_ context.Context, name string) (func(), error) {
 			p, err := kvm.ProcessOf(parsed, name)
 			if err != nil {

@@ -121,12 +121,17 @@ func (l *lab) lostByEmulator(t *testing.T, d *polyvisor.Domain, con *terminal, c
 	}
 	stop, err := d.Wait(patiently(t))
 	require.NoError(t, err)
-	if stop.Reason != polyvisor.StopCrash || !strings.Contains(stop.Detail, "triple fault") || !strings.Contains(stop.Detail, "registers were reset") {
+	if !lostGuest(stop) {
 		return false
 	}
 	l.lost++
 	t.Logf("AGAIN (%d of at most %d): the emulator lost the guest: %s; the console said:\n%s", l.lost, maxEmulatorFaults, stop, said)
 	return true
+}
+
+// lostGuest tells the end that the emulated SVM brings about.
+func lostGuest(stop polyvisor.Stop) bool {
+	return stop.Reason == polyvisor.StopCrash && strings.Contains(stop.Detail, "triple fault") && strings.Contains(stop.Detail, "registers were reset")
 }
 
 // look checks what the guest says of its machine.
