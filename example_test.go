@@ -288,70 +288,6 @@ func ExampleConn_Subscribe() {
 	// because of crash
 }
 
-func ExampleDomain_AttachDevice() {
-	ctx := context.Background()
-	conn := open()
-	defer conn.Close()
-	dom := defined(conn, &polyvisor.Config{Name: "web"})
-
-	err := dom.AttachDevice(ctx, &polyvisor.Disk{Source: polyvisor.Path("/img/data.qcow2"), Format: polyvisor.FormatQCOW2})
-	if err != nil {
-		log.Fatal(err)
-	}
-	c, err := dom.Config(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(c.Disks[0].Target, c.Disks[0].Source)
-	// The name is all that is needed to find it again.
-	fmt.Println(dom.DetachDevice(ctx, &polyvisor.Disk{Target: "vda"}))
-	// Output:
-	// vda /img/data.qcow2
-	// <nil>
-}
-
-func ExampleDomain_SetMemory() {
-	ctx := context.Background()
-	conn := open()
-	defer conn.Close()
-	dom := defined(conn, &polyvisor.Config{Name: "web", Memory: polyvisor.GiB, MaxMemory: 2 * polyvisor.GiB})
-
-	fmt.Println(dom.SetMemory(ctx, 3*polyvisor.GiB))
-	if err := dom.SetMemory(ctx, 2*polyvisor.GiB); err != nil {
-		log.Fatal(err)
-	}
-	info, err := dom.Info(ctx)
-	fmt.Println(info.Memory, err)
-	// Output:
-	// example: set memory "web": invalid configuration: memory: 3GiB is more than the maximum, 2GiB; see SetMaxMemory
-	// 2GiB <nil>
-}
-
-func ExampleDomain_PinVCPU() {
-	ctx := context.Background()
-	conn := open()
-	defer conn.Close()
-	dom := defined(conn, &polyvisor.Config{Name: "web", VCPUs: 2})
-
-	cpus, err := polyvisor.ParseCPUSet("0-3,^2")
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := dom.PinVCPU(ctx, 1, cpus); err != nil {
-		log.Fatal(err)
-	}
-	vcpus, err := dom.VCPUs(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
-	for _, v := range vcpus {
-		fmt.Printf("vCPU %d is %s, may run on %q\n", v.Number, v.State, v.Affinity)
-	}
-	// Output:
-	// vCPU 0 is offline, may run on ""
-	// vCPU 1 is offline, may run on "0-1,3"
-}
-
 func ExampleDomain_SetState() {
 	ctx := context.Background()
 	conn := open()
@@ -477,37 +413,6 @@ func ExampleStartPaused() {
 	// Output: <nil>
 }
 
-func ExampleCPUSet() {
-	cpus := polyvisor.CPUs(0, 1, 2, 9)
-	fmt.Println(cpus, cpus.Len(), cpus.Has(9))
-	fmt.Printf("%x\n", cpus.Map(4)) // libvirt's CPU map
-	// Output:
-	// 0-2,9 4 true
-	// 07020000
-}
-
-func ExampleCode_Errno() {
-	conn := open()
-	defer conn.Close()
-	_, err := conn.Domain(context.Background(), "nobody")
-	code := polyvisor.CodeOf(err)
-	fmt.Println(code.Errno(), code.Libvirt(), code.VM())
-	// Output: no such file or directory libvirt error 42: not found VM error 1: not found
-}
-
-func ExampleCodeOf() {
-	conn := open()
-	defer conn.Close()
-	_, err := conn.Domain(context.Background(), "nobody")
-	switch polyvisor.CodeOf(err) {
-	case polyvisor.CodeNotFound:
-		fmt.Println("there is none:", err)
-	case polyvisor.CodeConnLost, polyvisor.CodeClosed:
-		fmt.Println("connect again")
-	}
-	// Output: there is none: example: lookup "nobody": no domain: not found
-}
-
 func ExampleReadOnly() {
 	ctx := context.Background()
 	conn, err := polyvisor.Open(ctx, "example:///session", polyvisor.ReadOnly())
@@ -518,52 +423,4 @@ func ExampleReadOnly() {
 	_, err = conn.Define(ctx, &polyvisor.Config{Name: "web"})
 	fmt.Println(err)
 	// Output: example: define "web": connection is read-only
-}
-
-func ExampleParseURI() {
-	u, err := polyvisor.ParseURI("qemu+ssh://me@host/system?keyfile=id")
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(u.Scheme, u.Transport, u.User, u.Host, u.Path, u.Param("keyfile"), u.Remote())
-	// Output: qemu ssh me host /system id true
-}
-
-func ExampleParseBytes() {
-	size, err := polyvisor.ParseBytes("512MiB")
-	fmt.Println(uint64(size), size, err)
-	// Output: 536870912 512MiB <nil>
-}
-
-func ExampleParseConfig() {
-	c, err := polyvisor.ParseConfig([]byte(`{"name": "web", "memory": "1GiB", "boot": {"kernel": "/boot/vmlinuz"}}`))
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(c.Name, c.Memory, c.Boot.Kernel)
-	_, err = polyvisor.ParseConfig([]byte(`{"name": "web", "memroy": "1GiB"}`))
-	fmt.Println(err)
-	// Output:
-	// web 1GiB /boot/vmlinuz
-	// invalid configuration: json: unknown field "memroy"
-}
-
-func ExampleConfig_Validate() {
-	c := polyvisor.Config{VCPUs: -1, OnCrash: "ignore"}
-	fmt.Println(c.Validate())
-	// Output: invalid configuration: name: empty: every domain needs a name; vcpus: -1 is negative; on_crash: "ignore" is not an action; want "destroy", "restart", "preserve" or "rename-restart"
-}
-
-func ExampleState_Allowed() {
-	fmt.Println(polyvisor.Paused.Allowed(polyvisor.OpResume), polyvisor.Shutoff.Allowed(polyvisor.OpResume))
-	// Output: true false
-}
-
-// A program that wraps a driver's Instance keeps the abilities it does not
-// know of by an Unwrap method.
-func ExampleAs() {
-	var inst polyvisor.Instance = asInstance{&recInstance{}}
-	_, ok := polyvisor.As[polyvisor.Suspender](inst)
-	fmt.Println(ok)
-	// Output: true
 }

@@ -22,7 +22,7 @@ func wrongHarness(t *testing.T, f *fault) conformance.Harness {
 
 // newWrong is a harness for a fresh driver with a fault, and what undoes it.
 func newWrong(f *fault, dir string) (conformance.Harness, func()) {
-	hv := fake.New(fake.Options{})
+	hv := fake.New(fake.Options{Node: knownNode()})
 	shared := &host{f: f, calls: make(map[string]int), notes: make(map[string]int)}
 	done := func() {
 		for _, undo := range shared.cleanup {
@@ -44,6 +44,7 @@ func newWrong(f *fault, dir string) (conformance.Harness, func()) {
 		Guest:   fakeGuest(),
 		Kernel:  testkernel.ELF(),
 		Dir:     dir,
+		Node:    knownNode(),
 		Require: polyvisor.Features(),
 		Timeout: 2 * time.Second,
 		Hang:    hangs(hv),

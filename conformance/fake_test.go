@@ -15,7 +15,7 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // fakeHarness is a fresh fake hypervisor.
 func fakeHarness(t *testing.T) conformance.Harness {
-	h := fake.New(fake.Options{})
+	h := fake.New(fake.Options{Node: knownNode()})
 	t.Cleanup(h.Close)
 	return conformance.Harness{
 		Open:    h.Open,
@@ -23,6 +23,7 @@ func fakeHarness(t *testing.T) conformance.Harness {
 		Guest:   fakeGuest(),
 		Kernel:  testkernel.ELF(),
 		Dir:     t.TempDir(),
+		Node:    knownNode(),
 		Require: polyvisor.Features(),
 		Hang:    hangs(h),
 		End:     ends(h),

@@ -38,6 +38,10 @@ type Harness struct {
 	// Dir is a directory, on the host of the hypervisor and on this one, where
 	// files may be made. A temporary one is made if it is empty.
 	Dir string
+	// Node is the host as the tests know it by another way than the driver. Fields
+	// that are zero are not known. It is optional; with it connection/identity proves
+	// that the driver tells the truth about the host, and not only what could be true.
+	Node polyvisor.Node
 	// Require lists features whose absence is a failure and not a skip.
 	Require []polyvisor.Feature
 	// Timeout is the time limit of a case; DefaultTimeout if zero.

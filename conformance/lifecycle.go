@@ -149,7 +149,7 @@ func lifecycleCases() []Case {
 		{
 			Name:     "life/set-state",
 			Features: []polyvisor.Feature{polyvisor.FeatureSuspend},
-			Rule:     "SetState takes a domain from any state to running, paused and shut off by the operations of the transition table, and does nothing if it is there already; other states cannot be asked for.",
+			Rule:     "SetState takes a domain from any state to running, paused and shut off by the operations of the transition table, and does nothing if it is there already; other states cannot be asked for. The states have the numbers of the reference API.",
 			Seeds:    []string{"set_vm_state", "get_vm_state", "vm_state", "VM_STATE_RUNNING", "VIR_DOMAIN_NOSTATE", "virDomainState"},
 			Run:      lifeSetState,
 		},
@@ -293,6 +293,9 @@ func lifeCrash(c *C) {
 }
 
 func lifeSetState(c *C) {
+	for n, word := range []string{"no state", "running", "blocked", "paused", "in shutdown", "shutoff", "crashed"} {
+		c.check(polyvisor.State(n).String() == word, "state %d is %s, want %s", n, polyvisor.State(n), word)
+	}
 	d := c.define("walking")
 	steps := []polyvisor.State{polyvisor.Shutoff, polyvisor.Paused, polyvisor.Paused, polyvisor.Running, polyvisor.Running, polyvisor.Paused, polyvisor.Shutoff,
 		polyvisor.Running, polyvisor.Shutoff}

@@ -58,7 +58,8 @@ func harnessOn(t *testing.T, uri string) conformance.Harness {
 		Open: func(ctx context.Context, opts ...polyvisor.Option) (*polyvisor.Conn, error) {
 			return polyvisor.Open(ctx, uri, opts...)
 		},
-		Dir: t.TempDir(),
+		Dir:  t.TempDir(),
+		Node: thisHost(t),
 		Hang: func(_ context.Context, name string) (func(), error) {
 			p, err := kvm.ProcessOf(parsed, name)
 			if err != nil {
@@ -79,4 +80,26 @@ func harnessOn(t *testing.T, uri string) conformance.Harness {
 			return p.Kill()
 		},
 	}
+}
+
+// thisHost is what system calls and files that the driver does not read tell of
+// the host.
+func thisHost(t *testing.T) (n polyvisor.Node) {
+	var err error
+	if n.Hostname, err = os.Hostname(); err != nil {
+		t.Fatal(err)
+	}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		t.Fatal(err)
+	}
+	n.Memory = polyvisor.Bytes(info.Totalram) * polyvisor.Bytes(info.Unit)
+	if online, err := os.ReadFile("/sys/devices/system/cpu/online"); err == nil { // a host may not tell
+		cpus, err := polyvisor.ParseCPUSet(strings.TrimSpace(string(online)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.CPUs = cpus.Len()
+	}
+	return n
 }

@@ -17,8 +17,10 @@ import (
 type Spec struct {
 	Domains []*polyvisor.Config `json:"domains"`
 	// Restart says after which ends a domain is started again: "crash" (the
-	// default) after crashes and failed starts, "always" also when the guest
-	// powered off by itself. A domain that somebody destroyed stays down.
+	// default) after crashes, failed starts and failures of the host, "always"
+	// also when the guest powered off by itself or nobody can tell why it ended.
+	// A domain that somebody destroyed stays down, and so does one whose
+	// firmware refuses its image or key: that would happen again.
 	Restart string `json:"restart"`
 }
 
@@ -56,12 +58,13 @@ func (s *Spec) validate() error {
 
 func (s *Spec) restarts(r polyvisor.StopReason) bool {
 	switch r {
-	case polyvisor.StopCrash, polyvisor.StopServiceDied, polyvisor.StopStartFailed, polyvisor.StopHangup:
+	case polyvisor.StopCrash, polyvisor.StopServiceDied, polyvisor.StopStartFailed, polyvisor.StopHangup,
+		polyvisor.StopInfrastructureError:
 		return true
-	case polyvisor.StopShutdown, polyvisor.StopReboot:
-		return s.Restart == "always"
+	case polyvisor.StopKilled, polyvisor.StopFirmwareKeyMismatch, polyvisor.StopFirmwareImageChanged:
+		return false
 	}
-	return false
+	return s.Restart == "always" // also for reasons that this program does not know
 }
 
 // Orchestrator keeps the domains of a Spec running on one connection.
@@ -77,7 +80,8 @@ type Orchestrator struct {
 }
 
 // Run keeps the domains running until ctx ends, then shuts them down, destroys
-// those that take too long, and returns when all are down.
+// those that take too long, and returns when all are down. An error names the
+// domains that may still be active, and those that could not be kept running.
 func (o *Orchestrator) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	errs := make([]error, len(o.Spec.Domains))
@@ -105,7 +109,7 @@ func (o *Orchestrator) keep(ctx context.Context, c *polyvisor.Config) error {
 			log.Warn("trying again", "in", pause, "error", err)
 		case !again:
 			<-ctx.Done()
-			return nil
+			return o.drain(log, c.Name) // somebody else may have started it since
 		}
 		if time.Since(began) > 10*pause {
 			pause = o.Backoff
@@ -146,31 +150,70 @@ func (o *Orchestrator) once(ctx context.Context, log *slog.Logger, c *polyvisor.
 	return o.Spec.restarts(stop.Reason), nil
 }
 
-// drain shuts a domain down, within the time that it is given.
+// drain brings a domain down: it asks the guest within the time that it is
+// given, and then does not ask.
 func (o *Orchestrator) drain(log *slog.Logger, name string) error {
+	err := o.within(name, shutDown)
+	if err == nil {
+		log.Info("drained")
+		return nil
+	}
+	log.Warn("the guest does not shut down; pulling the plug", "error", err)
+	if err := o.within(name, destroy); err != nil {
+		return fmt.Errorf("domain %q may still be active: %w", name, err)
+	}
+	return nil
+}
+
+// within brings the domain down by f in the time for draining, and makes sure
+// that it is down. A domain that does not exist is.
+func (o *Orchestrator) within(name string, f func(context.Context, *polyvisor.Domain) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), o.Drain)
 	defer cancel()
 	dom, err := o.Conn.Domain(ctx, name)
 	if err == nil {
-		if err = dom.Shutdown(ctx); err == nil {
-			_, err = dom.Wait(ctx)
+		if err = f(ctx, dom); err == nil {
+			var info polyvisor.Info
+			if info, err = dom.Info(ctx); err == nil && info.ID > 0 {
+				return fmt.Errorf("it is %s with ID %d", info.State, info.ID)
+			}
 		}
 	}
-	switch {
-	case err == nil:
-		log.Info("drained")
+	if errors.Is(err, polyvisor.ErrNotFound) {
 		return nil
-	case errors.Is(err, polyvisor.ErrInvalidState), errors.Is(err, polyvisor.ErrNotFound):
-		return nil // it was down already
 	}
-	if dom == nil {
+	return err
+}
+
+// shutDown asks the guest to shut down and waits until it has. A paused guest
+// hears nothing and is resumed first.
+func shutDown(ctx context.Context, dom *polyvisor.Domain) error {
+	// A domain's ID tells whether it is active: also a crashed one can be.
+	info, err := dom.Info(ctx)
+	if err != nil || info.ID < 1 {
 		return err
 	}
-	log.Warn("the guest does not shut down; pulling the plug", "error", err)
-	hard, cancel := context.WithTimeout(context.Background(), o.Drain)
-	defer cancel()
-	if err := dom.Destroy(hard); err != nil && !errors.Is(err, polyvisor.ErrInvalidState) {
-		return err
+	if info.State == polyvisor.Paused {
+		// What is not paused any more, since somebody was faster, is fine.
+		if err := dom.Resume(ctx); err != nil && !errors.Is(err, polyvisor.ErrInvalidState) {
+			return err
+		}
 	}
-	return nil
+	if err := dom.Shutdown(ctx); err != nil {
+		info, ierr := dom.Info(ctx)
+		if ierr != nil || info.ID > 0 && info.State != polyvisor.ShuttingDown {
+			return err
+		}
+	}
+	_, err = dom.Wait(ctx)
+	return err
+}
+
+// destroy stops the domain without asking its guest.
+func destroy(ctx context.Context, dom *polyvisor.Domain) error {
+	err := dom.Destroy(ctx)
+	if errors.Is(err, polyvisor.ErrInvalidState) {
+		return nil // within looks whether it is down
+	}
+	return err
 }

@@ -213,8 +213,11 @@ func TestOnKVM(t *testing.T) {
 	s := begin(t, conn, &Spec{Domains: []*polyvisor.Config{
 		{Name: "stays"},
 		{Name: "crashes", Boot: polyvisor.Boot{CommandLine: "auto=triple"}},
+		{Name: "paused"},
 	}})
 	s.running("stays", -1)
+	s.running("paused", -1)
+	s.suspend("paused")
 	first := 0
 	s.eventually("the crashing domain is started again and again", func() bool {
 		dom, err := conn.Domain(t.Context(), "crashes")
@@ -229,6 +232,7 @@ func TestOnKVM(t *testing.T) {
 	})
 	require.NoError(t, s.end())
 	require.Equal(t, polyvisor.Shutoff, s.state("stays"))
+	require.Equal(t, polyvisor.StopShutdown, s.last("paused"), "it was resumed to hear that it is to shut down")
 }
 
 // The same on a libvirt daemon, whose own client brings about the crash, and which may be

@@ -115,6 +115,7 @@ var forTests = []string{
 
 // testRules are what else the tests of a package may import.
 var testRules = []rule{
+	{pkg: ".", allow: []string{"drivers/fake"}, reason: "examples whose guests do something run on the driver that simulates them"},
 	{pkg: "conformance", allow: []string{".", "conformance", "conformance/testkernel", "drivers/fake", "drivers/kvm"}, reason: "the suite is tested with the driver that can do everything, and with wrong ones made of it"},
 	{pkg: "drivers/kvm/...", allow: []string{".", "conformance", "conformance/testkernel", "drivers/kvm/...", unix}, reason: "parts are tested together with the parts they meet"},
 	{pkg: "drivers/libvirt/internal/auth", allow: []string{"drivers/libvirt/internal/rpc/...", "drivers/libvirt/internal/dial", "github.com/digitalocean/go-libvirt", "github.com/xdg-go/scram"},

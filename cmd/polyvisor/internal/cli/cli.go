@@ -40,6 +40,7 @@ type app struct {
 
 	uri      string
 	readOnly bool
+	early    directory
 	verbose  bool
 	quiet    bool // no warnings either: a shell asks, nobody reads
 
@@ -108,7 +109,9 @@ NAME is a domain's name, its UUID or, while it is active, its ID.`,
 	f.StringVarP(&a.uri, "connect", "c", "", "URI of the hypervisor (default $POLYVISOR_URI, else kvm:///system for root and kvm:///session for others)")
 	f.BoolVarP(&a.readOnly, "readonly", "r", false, "connect read-only: whatever would change a domain is refused")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log what happens to standard error")
+	f.Var(&a.early, "early", "connect early: define the domains of the directory's *.xml files, which can then be run and nothing else be changed")
 	_ = root.RegisterFlagCompletionFunc("connect", completeURI)
+	_ = root.MarkPersistentFlagDirname("early")
 
 	const life, definitions, resources, host = "life", "definitions", "resources", "host"
 	root.AddGroup(
@@ -124,11 +127,11 @@ NAME is a domain's name, its UUID or, while it is active, its ID.`,
 		{life, []*cobra.Command{a.runCommand(), a.startCommand(), a.consoleCommand(), a.waitCommand(), a.suspendCommand(),
 			a.resumeCommand(), a.shutdownCommand(), a.rebootCommand(), a.destroyCommand(), a.createCommand(), a.saveCommand(), a.restoreCommand(), a.dumpCommand(),
 			a.eventCommand()}},
-		{definitions, []*cobra.Command{a.listCommand(), a.infoCommand(), a.configCommand(), a.dumpXMLCommand(), a.defineCommand(), a.undefineCommand(),
+		{definitions, []*cobra.Command{a.listCommand(), a.infoCommand(), a.domStateCommand(), a.domIDCommand(), a.domNameCommand(), a.domUUIDCommand(), a.configCommand(), a.dumpXMLCommand(), a.defineCommand(), a.undefineCommand(),
 			a.autostartCommand(), a.renameCommand(), a.labelsCommand()}},
 		{resources, []*cobra.Command{a.setMemoryCommand(), a.setMaxMemoryCommand(), a.setVCPUsCommand(), a.vcpuInfoCommand(), a.vcpuPinCommand(),
 			a.vcpuConfigCommand(), a.attachDeviceCommand(), a.detachDeviceCommand(), a.updateDeviceCommand(), a.statsCommand()}},
-		{host, []*cobra.Command{a.doctorCommand(), a.conformanceCommand(), a.uriCommand(), a.versionCommand()}},
+		{host, []*cobra.Command{a.doctorCommand(), a.nodeInfoCommand(), a.hostnameCommand(), a.conformanceCommand(), a.uriCommand(), a.versionCommand()}},
 	} {
 		for _, c := range g.list {
 			c.GroupID = g.id

@@ -69,6 +69,9 @@ guest, or the guest of --config.`,
 		if a.readOnly {
 			return usage("the suite makes and changes domains; leave --readonly out")
 		}
+		if a.early != "" {
+			return usage("the suite defines domains; leave --early out")
+		}
 		if timeout <= 0 {
 			return usage("--timeout %s: want more than nothing", timeout)
 		}

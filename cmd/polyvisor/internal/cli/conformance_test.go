@@ -88,6 +88,7 @@ func TestConformanceUsage(t *testing.T) {
 		"conformance " + uri + " --run nosuchcase":        {2, "no case has such a name"},
 		"conformance " + uri + " --timeout 0s":            {2, "--timeout 0s"},
 		"-r conformance " + uri:                           {2, "leave --readonly out"},
+		"--early /d conformance " + uri:                   {2, "leave --early out"},
 		"conformance --readonly " + uri:                   {2, "leave --readonly out"},
 		"conformance nosuch:///x":                         {1, "no driver for nosuch://"},
 		"conformance " + uri + " --config " + file + ".x": {1, "no such file"},

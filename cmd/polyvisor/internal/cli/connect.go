@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/google/uuid"
+	"github.com/spf13/pflag"
 
 	"github.com/polyvisor/polyvisor"
 )
@@ -31,10 +32,30 @@ func (a *app) connectURI() string {
 	return defaultURI(os.Getuid())
 }
 
+// directory is the value of a flag that names one.
+type directory string
+
+var _ pflag.Value = (*directory)(nil)
+
+func (d *directory) String() string { return string(*d) }
+func (d *directory) Type() string   { return "DIR" }
+func (d *directory) Set(s string) error {
+	if s == "" {
+		return errors.New("want a directory")
+	}
+	*d = directory(s)
+	return nil
+}
+
 func (a *app) open(ctx context.Context) (*polyvisor.Conn, error) {
 	opts := []polyvisor.Option{polyvisor.WithLogger(a.logger())}
-	if a.readOnly {
+	switch {
+	case a.readOnly && a.early != "":
+		return nil, usage("--early defines domains; leave --readonly or --early out")
+	case a.readOnly:
 		opts = append(opts, polyvisor.ReadOnly())
+	case a.early != "" && !a.quiet: // a shell that asks for names defines nothing
+		opts = append(opts, polyvisor.Early(string(a.early)))
 	}
 	conn, err := polyvisor.Open(ctx, a.connectURI(), opts...)
 	if err == nil {

@@ -157,6 +157,8 @@ func adviceFor(err error) string {
 		return "--force takes the console over"
 	case e.Code == polyvisor.CodeReadOnly:
 		return "leave --readonly out"
+	case e.Code == polyvisor.CodePermission && strings.Contains(e.Err.Error(), "early connection"):
+		return "leave --early out"
 	case e.Code == polyvisor.CodePermission, e.Code == polyvisor.CodeNoResource:
 		return "\"polyvisor doctor\" shows what this host lacks"
 	}

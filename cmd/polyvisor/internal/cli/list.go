@@ -132,8 +132,9 @@ func askAll(ctx context.Context, conn *polyvisor.Conn, f polyvisor.DomainFilter,
 func (a *app) infoCommand() *cobra.Command {
 	var output *format
 	c := a.domainCommand(&cobra.Command{
-		Use:   "info NAME",
-		Short: "Show the figures of a domain",
+		Use:     "info NAME",
+		Aliases: []string{"dominfo"},
+		Short:   "Show the figures of a domain",
 		Long: `Info shows a domain's state, memory, virtual CPUs, the time it has used on the
 host's CPUs, and why its last run ended.`,
 		Example: "  polyvisor info web\n  polyvisor info web -o json | jq -r .state",

@@ -76,7 +76,9 @@ func (d *memDriver) Capabilities() polyvisor.Capabilities {
 func (d *memDriver) Version(context.Context) (polyvisor.Version, error) {
 	return polyvisor.Version{Hypervisor: "memtest 1"}, nil
 }
-func (d *memDriver) Node(context.Context) (polyvisor.Node, error) { return polyvisor.Node{}, nil }
+func (d *memDriver) Node(context.Context) (polyvisor.Node, error) {
+	return polyvisor.Node{Hostname: "memhost", Model: "a model", Memory: 4 * polyvisor.GiB, CPUs: 11, MHz: 1800, NUMANodes: 1, Sockets: 2, Cores: 3, Threads: 2}, nil
+}
 
 func (d *memDriver) Define(_ context.Context, c *polyvisor.Config) (polyvisor.Instance, error) {
 	return d.h.add(c, true)
