@@ -26,6 +26,7 @@ type C struct {
 	dir  string
 
 	cleanups []cleanup
+	marks    int // how many mark has given
 
 	mu       sync.Mutex
 	failures []string

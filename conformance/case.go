@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,9 @@ type Case struct {
 	Features []polyvisor.Feature
 	// Talks is set if the case needs the word of the guest (Harness.Guest).
 	Talks bool
+	// Words are names of fields of Guest. A guest that has none of these words
+	// proves nothing in the case, which is then skipped.
+	Words []string
 	// Rule is what a driver must do, in prose.
 	Rule string
 	// Seeds are the functions and values of the reference APIs that the case
@@ -87,5 +91,14 @@ func (c Case) skip(h *Harness, caps polyvisor.Capabilities) (reason string, requ
 	if c.Talks && h.Guest == nil {
 		return "the harness has no guest to talk to", slices.Contains(h.Require, polyvisor.FeatureConsole)
 	}
+	if len(c.Words) > 0 && !slices.ContainsFunc(c.Words, h.Guest.knows) {
+		return "the harness's guest has no word for what the case needs: " + strings.Join(c.Words, " or "), slices.Contains(h.Require, polyvisor.FeatureConsole)
+	}
 	return "", false
+}
+
+// knows reports whether the guest has the word that the field of that name is
+// about.
+func (g *Guest) knows(field string) bool {
+	return g != nil && reflect.ValueOf(*g).FieldByName(field).String() != ""
 }

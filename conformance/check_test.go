@@ -2,6 +2,7 @@ package conformance_test
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -101,6 +102,33 @@ func TestSkipsAreEarned(t *testing.T) {
 	t.Setenv(conformance.RequireVariable, "console,kvm")
 	if r := conformance.Check(t.Context(), h, only(name))[0]; r.Status != conformance.Skipped {
 		t.Errorf("not required: %+v", r)
+	}
+}
+
+// A guest without the words of a case proves nothing in it, which is told. Where
+// the guest's word is required, that is a failure.
+func TestSkipsForWords(t *testing.T) {
+	const name = "life/guest-states"
+	h := fakeHarness(t)
+	h.Require, h.Guest = nil, conformance.BuiltinGuest()
+	r := conformance.Check(t.Context(), h, only(name))[0]
+	if want := "the harness's guest has no word for what the case needs: Block or Linger"; r.Status != conformance.Skipped || r.Reason != want {
+		t.Errorf("%+v, want it skipped: %s", r, want)
+	}
+	h.Guest.Block = "block" // one of them is something
+	if r := conformance.Check(t.Context(), h, only(name))[0]; r.Status != conformance.Passed {
+		t.Errorf("with one of the words: %+v", r)
+	}
+	h.Require, h.Guest.Block = polyvisor.Features(), ""
+	if r := conformance.Check(t.Context(), h, only(name))[0]; r.Status != conformance.Failed {
+		t.Errorf("required by the harness: %+v", r)
+	}
+	for _, c := range conformance.Cases() {
+		for _, word := range c.Words {
+			if f, ok := reflect.TypeFor[conformance.Guest]().FieldByName(word); !ok || f.Type.Kind() != reflect.String || !c.Talks {
+				t.Errorf("%s needs %s, which is no word, or does not say that it talks", c.Name, word)
+			}
+		}
 	}
 }
 

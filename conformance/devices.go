@@ -3,7 +3,6 @@ package conformance
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/polyvisor/polyvisor"
 )
@@ -14,23 +13,24 @@ func deviceCases() []Case {
 		features := []polyvisor.Feature{polyvisor.FeatureDevices, k.need}
 		cases = append(cases, Case{
 			Name: "device/" + k.name + "-inactive", Features: features,
-			Rule:  "A " + k.name + " is added to the definition of an inactive domain, changed and removed there, and the domain runs with it. One that is there already is ErrExists, one that is not is ErrNotFound.",
+			Rule:  "A " + k.name + " is added to the definition of an inactive domain, changed and removed there, and the domain runs with it, which the guest finds as it is. One that is there already is ErrExists, one that is not is ErrNotFound.",
 			Seeds: []string{"virDomainAttachDevice", "virDomainDetachDevice"},
 			Run:   func(c *C) { deviceLife(c, k, c.define("changing"), false) },
 		}, Case{
 			Name: "device/" + k.name + "-hot-plug", Features: features,
-			Rule:  "A " + k.name + " is added to a running domain, changed and removed while it runs. The change is gone with the run.",
+			Rule:  "A " + k.name + " is added to a running domain, changed and removed while it runs, and each time the guest finds it as it is then. The change is gone with the run.",
 			Seeds: []string{"virDomainAttachDevice", "virDomainDetachDevice"},
 			Run:   func(c *C) { deviceLife(c, k, c.started("changing"), true) },
 		}, Case{
 			Name: "device/" + k.name + "-config", Features: []polyvisor.Feature{k.need},
-			Rule:  "A domain is defined and runs with a " + k.name + ", which its Config keeps as it was given.",
+			Rule:  "A domain is defined and runs with a " + k.name + ", which its Config keeps as it was given and the guest finds.",
 			Seeds: k.seeds,
 			Run: func(c *C) {
 				dev := k.device(c, 0)
 				d := c.started("equipped", func(cfg *polyvisor.Config) { addDevice(cfg, dev) })
 				got := findDevice(c.configOf(d), dev)
 				c.check(got != nil && fmt.Sprint(got) == fmt.Sprint(withDefaults(dev)), "the domain has %+v, want %+v", got, withDefaults(dev))
+				c.viewer(k.name, d).finds(k.name, dev, "at the start")
 			},
 		})
 	}
@@ -44,11 +44,26 @@ func moreDeviceCases() []Case {
 			Name: "device/many", Features: devices,
 			Rule:  "Many disks are added to a running domain in turn; Config lists them in the order in which they came, and each can be removed by its target, whatever the order.",
 			Seeds: []string{"virDomainAttachDevice"},
-			Run:   deviceMany,
+			Run: func(c *C) {
+				deviceMany(c, "disk", func(c *C, n int) polyvisor.Device {
+					name := fmt.Sprintf("vd%c", 'g'+n)
+					return &polyvisor.Disk{Target: name, Source: polyvisor.Path(c.image(name))}
+				})
+			},
+		},
+		{
+			Name: "device/many-nics", Features: []polyvisor.Feature{polyvisor.FeatureDevices, polyvisor.FeatureNICs},
+			Rule:  "Many NICs are added to a running domain in turn; Config lists them in the order in which they came, and each can be removed by its MAC address, whatever the order.",
+			Seeds: []string{"virDomainAttachDevice"},
+			Run: func(c *C) {
+				deviceMany(c, "nic", func(_ *C, n int) polyvisor.Device {
+					return &polyvisor.NIC{MAC: polyvisor.MAC{0x52, 0x54, 0, 0xc0, 0xfe, byte(n)}}
+				})
+			},
 		},
 		{
 			Name: "device/modes", Features: []polyvisor.Feature{polyvisor.FeatureDisks},
-			Rule:  "A disk keeps its mode. A file that cannot be written may be a read-only disk; as a writable one it is refused at the start at the latest.",
+			Rule:  "A disk keeps its mode: what the guest writes is in the image, unless it is to read only. A file that cannot be written may be a read-only disk; as a writable one it is refused at the start at the latest.",
 			Seeds: []string{"virDeviceMode", "VIR_DEVICE_DEFAULT", "VIR_DEVICE_RO", "VIR_DEVICE_RW", "VIR_DEVICE_RW_FORCE", "AVirtualMachineRawConfig_addDisk"},
 			Run:   deviceModes,
 		},
@@ -137,20 +152,29 @@ func findDevice(cfg *polyvisor.Config, dev polyvisor.Device) polyvisor.Device {
 func deviceLife(c *C, k deviceKind, d *polyvisor.Domain, active bool) {
 	before := c.configOf(d)
 	dev := k.device(c, 1)
+	var guest *talk
+	if active {
+		guest = c.viewer(k.name, d)
+		guest.misses(k.name, dev, "at the start")
+	}
 	c.fails(d.DetachDevice(c.ctx, dev), "detach what is not there", polyvisor.CodeNotFound)
 	c.fails(d.UpdateDevice(c.ctx, dev), "update what is not there", polyvisor.CodeNotFound)
 	c.ok(d.AttachDevice(c.ctx, dev), "attach")
 	got := findDevice(c.configOf(d), dev)
 	c.check(got != nil && fmt.Sprint(got) == fmt.Sprint(withDefaults(dev)), "after attach the domain has %+v, want %+v", got, withDefaults(dev))
+	guest.finds(k.name, dev, "after attach")
 	c.fails(d.AttachDevice(c.ctx, dev), "attach what is there already", polyvisor.CodeExists)
 	k.change(dev)
 	c.ok(d.UpdateDevice(c.ctx, dev), "update")
 	got = findDevice(c.configOf(d), dev)
 	c.check(got != nil && fmt.Sprint(got) == fmt.Sprint(withDefaults(dev)), "after update the domain has %+v, want %+v", got, withDefaults(dev))
+	guest.finds(k.name, dev, "after update")
 	if active {
 		c.ok(d.DetachDevice(c.ctx, dev), "detach")
 		c.check(findDevice(c.configOf(d), dev) == nil, "after detach the domain still has the device")
+		guest.misses(k.name, dev, "after detach")
 		c.ok(d.AttachDevice(c.ctx, dev), "attach again")
+		guest.finds(k.name, dev, "after another attach")
 		c.state(d, polyvisor.Running, "changes of its devices")
 		c.ok(d.Destroy(c.ctx), "destroy")
 		c.check(sameConfig(before, c.configOf(d)), "the devices of a run are in the definition: %+v, was %+v", c.configOf(d), before)
@@ -158,35 +182,44 @@ func deviceLife(c *C, k deviceKind, d *polyvisor.Domain, active bool) {
 	}
 	c.ok(d.Start(c.ctx), "start with the device")
 	c.check(findDevice(c.configOf(d), dev) != nil, "the run does not have the device")
+	c.viewer(k.name, d).finds(k.name, dev, "at the start")
 	c.ok(d.Destroy(c.ctx), "destroy")
 	c.ok(d.DetachDevice(c.ctx, dev), "detach")
 	c.check(sameConfig(before, c.configOf(d)), "after detach the definition is %+v, was %+v", c.configOf(d), before)
 }
 
-func deviceMany(c *C) {
+// deviceMany attaches eight devices of a kind and detaches four of them.
+func deviceMany(c *C, kind string, device func(c *C, n int) polyvisor.Device) {
 	d := c.started("full")
-	had := len(c.configOf(d).Disks)
-	var want []string
-	disks := map[string]*polyvisor.Disk{}
+	before := c.configOf(d)
+	guest := c.viewer(kind, d)
+	var want []polyvisor.Device
 	for i := range 8 {
-		name := fmt.Sprintf("vd%c", 'g'+(i*3)%8)
-		disks[name] = &polyvisor.Disk{Target: name, Source: polyvisor.Path(c.image(name))}
-		c.ok(d.AttachDevice(c.ctx, disks[name]), "attach %s", name)
-		want = append(want, name)
+		dev := device(c, (i*3)%8)
+		c.ok(d.AttachDevice(c.ctx, dev), "attach %s", dev.DeviceID())
+		want = append(want, dev)
 	}
-	targets := func() string {
-		var names []string
-		for _, disk := range c.configOf(d).Disks[had:] {
-			names = append(names, disk.Target)
+	check := func(what string, want []polyvisor.Device) {
+		var names, wanted []string
+		for _, dev := range c.configOf(d).Devices() {
+			if fmt.Sprintf("%T", dev) == fmt.Sprintf("%T", want[0]) && findDevice(before, dev) == nil {
+				names = append(names, dev.DeviceID())
+			}
 		}
-		return strings.Join(names, " ")
+		for _, dev := range want {
+			wanted = append(wanted, dev.DeviceID())
+			guest.finds(kind, dev, "among many")
+		}
+		c.check(slices.Equal(names, wanted), "the %ss %s %q, want %q", kind, what, names, wanted)
 	}
-	c.check(targets() == strings.Join(want, " "), "the disks are %q, want %q", targets(), want)
+	check("are", want)
+	left := slices.Clone(want)
 	for _, i := range []int{3, 0, 7, 5} {
-		c.ok(d.DetachDevice(c.ctx, disks[want[i]]), "detach %s", want[i])
+		c.ok(d.DetachDevice(c.ctx, want[i]), "detach %s", want[i].DeviceID())
+		guest.misses(kind, want[i], "after detach among many")
+		left = slices.DeleteFunc(left, func(dev polyvisor.Device) bool { return dev == want[i] })
 	}
-	left := []string{want[1], want[2], want[4], want[6]}
-	c.check(targets() == strings.Join(left, " "), "the disks that are left are %q, want %q", targets(), left)
+	check("that are left are", left)
 }
 
 func deviceModes(c *C) {
@@ -195,6 +228,7 @@ func deviceModes(c *C) {
 		d := c.started("mode-"+m.String(), func(cfg *polyvisor.Config) { addDevice(cfg, &disk) })
 		got := findDevice(c.configOf(d), &disk)
 		c.check(got != nil && got.(*polyvisor.Disk).Mode == m, "a disk of mode %s came back as %+v", m, got)
+		c.viewer("disk", d).finds("disk", &disk, "in mode "+m.String())
 		c.ok(d.Destroy(c.ctx), "destroy")
 	}
 	disk := polyvisor.Disk{Target: "vdm", Source: polyvisor.Path(c.path("no-such-image"))}

@@ -104,8 +104,15 @@ type Guest struct {
 	Linger string
 	// Busy computes without end, so that the guest uses CPU time.
 	Busy string
+	// Fill, followed by a space, a number of MiB, a space and a number, fills as much
+	// memory in a way that the second number decides. Sum, followed by a space and a
+	// number of MiB, prints a checksum of the same memory, and nothing that differs
+	// while the memory is the same.
+	Fill string
+	Sum  string
 	// Read, followed by a space, the target of a disk, a space and the number of
-	// a sector of 512 bytes, reads that sector alone, once and not from a cache.
+	// a sector of 512 bytes, reads that sector alone, once and not from a cache, and
+	// prints the text at its beginning, which a zero byte ends.
 	// Write, followed by the same and a space and a text, writes it; Flush,
 	// followed by a space and the target, makes what was written durable. They
 	// count where the driver declares FeatureDisks.
@@ -116,6 +123,17 @@ type Guest struct {
 	// each NIC, all of which come back. It counts where the driver declares
 	// FeatureNICs.
 	Send string
+	// NICs prints a line for each NIC, with its MAC address and, where the Config
+	// has one, its MTU as a word of its own.
+	NICs string
+	// Put, followed by a space, the tag of a share, a space, the name of a file, a
+	// space and a text, writes the text to the file in the share; Cat, followed by
+	// the first two, prints the text that is in the file.
+	Put string
+	Cat string
+	// Random, followed by a space and a number up to 64, prints as many bytes of the
+	// random number generator, or the same each time if there is none.
+	Random string
 }
 
 // BuiltinGuest gives the words of the built-in guest of this project's drivers.
@@ -125,6 +143,7 @@ func BuiltinGuest() *Guest {
 	return &Guest{
 		Prompt: "pv> ", Echo: "echo", CPUs: "cpus", Memory: "mem", Auto: "auto=",
 		PowerOff: "poweroff", Reboot: "reboot", Crash: "crash", Busy: "spin",
-		Read: "read", Write: "write", Flush: "flush", Send: "send",
+		Fill: "fill", Sum: "sum",
+		Read: "read", Write: "write", Flush: "flush", Send: "send", NICs: "nics", Put: "put", Cat: "cat", Random: "random",
 	}
 }

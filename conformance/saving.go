@@ -13,16 +13,17 @@ func saveCases() []Case {
 	return []Case{
 		{
 			Name: "save/persistent", Features: save,
-			Rule:  "Save writes the run to a new file and leaves the domain inactive; Restore continues it as the same domain, persistent and with the guest where it was; the file stays.",
+			Rule:  "Save writes the run to a new file and leaves the domain inactive; Restore continues it as the same domain, persistent and with the guest where it was: its memory holds what it held and it does not boot again. The file stays.",
 			Seeds: []string{"virDomainSave", "virDomainRestore"},
 			Run:   savePersistent,
 		},
 		{
 			Name: "save/transient", Features: []polyvisor.Feature{polyvisor.FeatureSave, polyvisor.FeatureTransient},
-			Rule:  "A transient domain is gone once it is saved; Restore brings it back with its name, UUID and Config.",
+			Rule:  "A transient domain is gone once it is saved; Restore brings it back with its name, UUID and Config, and the guest where it was.",
 			Seeds: []string{"virDomainSave", "virDomainRestore"},
 			Run: func(c *C) {
 				d := c.create("brief")
+				guest := c.trace(d)
 				before := c.configOf(d)
 				c.ok(d.Save(c.ctx, c.path("saved")), "save")
 				c.gone(d, "save")
@@ -32,14 +33,16 @@ func saveCases() []Case {
 				c.check(sameConfig(c.configOf(e), before), "the Config that came back is %+v, want %+v", c.configOf(e), before)
 				c.persistent(e, false, "restore of a transient domain")
 				c.state(e, polyvisor.Running, "restore")
+				guest.goesOn(e)
 			},
 		},
 		{
 			Name: "save/paused", Features: []polyvisor.Feature{polyvisor.FeatureSave, polyvisor.FeatureSuspend},
-			Rule:  "A paused domain can be saved, and Restore with StartPaused leaves what it continues paused until Resume.",
+			Rule:  "A paused domain can be saved, and Restore with StartPaused leaves what it continues paused until Resume, which has the guest go on where it was.",
 			Seeds: []string{"virDomainSave", "virDomainRestore", "virDomainResume"},
 			Run: func(c *C) {
 				d := c.started("still")
+				guest := c.trace(d)
 				c.ok(d.Suspend(c.ctx), "suspend")
 				c.ok(d.Save(c.ctx, c.path("saved")), "save a paused domain")
 				c.state(d, polyvisor.Shutoff, "save")
@@ -48,14 +51,16 @@ func saveCases() []Case {
 				c.state(e, polyvisor.Paused, "a paused restore")
 				c.ok(e.Resume(c.ctx), "resume")
 				c.state(e, polyvisor.Running, "resume")
+				guest.goesOn(e)
 			},
 		},
 		{
 			Name: "save/undefined-meanwhile", Features: save,
-			Rule:  "If the definition of a saved domain is gone by the time it is restored, it comes back with it.",
+			Rule:  "If the definition of a saved domain is gone by the time it is restored, it comes back with it, and the guest where it was.",
 			Seeds: []string{"virDomainRestore"},
 			Run: func(c *C) {
 				d := c.started("forgotten")
+				guest := c.trace(d)
 				c.ok(d.Save(c.ctx, c.path("saved")), "save")
 				c.ok(d.Undefine(c.ctx), "undefine")
 				c.gone(d, "undefine")
@@ -63,6 +68,7 @@ func saveCases() []Case {
 				c.ok(err, "restore")
 				c.check(e.UUID() == d.UUID(), "it came back with UUID %s, want %s", e.UUID(), d.UUID())
 				c.persistent(e, true, "restore of what was persistent")
+				guest.goesOn(e)
 			},
 		},
 		{
@@ -128,10 +134,7 @@ func saveCases() []Case {
 
 func savePersistent(c *C) {
 	d := c.started("saved")
-	talks := c.h.Guest != nil && c.has(polyvisor.FeatureConsole)
-	if talks {
-		c.talk(d).ask(c.h.Guest.Echo + " before")
-	}
+	guest := c.trace(d)
 	before := c.configOf(d)
 	c.ok(d.Save(c.ctx, c.path("saved")), "save")
 	c.state(d, polyvisor.Shutoff, "save")
@@ -146,12 +149,7 @@ func savePersistent(c *C) {
 		c.state(d, polyvisor.Running, "restore")
 		c.persistent(e, true, "restore")
 		c.check(sameConfig(before, c.configOf(e)), "the Config of the run is %+v, want %+v", c.configOf(e), before)
-		if talks {
-			t := c.console(e, polyvisor.ConsoleOptions{})
-			t.send(c.h.Guest.Echo + " after")
-			t.await("\nafter")
-			t.close()
-		}
+		guest.goesOn(e)
 		c.ok(d.Destroy(c.ctx), "destroy")
 		c.check(exists(c.path("saved")), "the file is gone")
 	}
