@@ -67,14 +67,25 @@ var sentinels = map[polyvisor.Code]error{
 func sentinelOf(e *rpc.Error) error {
 	switch e.Code {
 	case libvirt.ErrSystemError:
-		if e.Int1 > 0 {
-			return sentinels[polyvisor.CodeOfErrno(syscall.Errno(e.Int1))]
+		code := polyvisor.CodeOfErrno(syscall.Errno(e.Int1))
+		if e.Int1 <= 0 || code == polyvisor.CodeConnLost {
+			return nil // a connection that broke is one of the daemon's own
 		}
-		return nil
+		return sentinels[code]
 	case libvirt.ErrInvalidConn:
 		return polyvisor.ErrConnLost
 	}
 	return sentinels[polyvisor.LibvirtError(e.Code).Code()]
+}
+
+// monitorGone says that the daemon lost its connection to the process of a domain in
+// the midst of an operation, as it does when somebody else has that process killed.
+func monitorGone(err error) bool {
+	var e *rpc.Error
+	if !errors.As(err, &e) || e.Code != libvirt.ErrSystemError {
+		return false
+	}
+	return e.Int1 == int32(syscall.ECONNRESET) || e.Int1 == int32(syscall.EPIPE)
 }
 
 // classify makes an error of a call match a sentinel. Errors of libvirt of no

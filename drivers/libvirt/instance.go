@@ -287,7 +287,13 @@ func (i *instance) change(ctx context.Context, calls func(ctx context.Context, s
 	if err != nil {
 		return err
 	}
-	return s.failed(s.settle(ctx, nil, func(ctx context.Context) error { return calls(ctx, s) }))
+	err = s.settle(ctx, nil, func(ctx context.Context) error { return calls(ctx, s) })
+	if monitorGone(err) {
+		if state, _, serr := s.State(ctx, &i.dom); number(serr) == libvirt.ErrNoDomain || serr == nil && !active(state) {
+			return as(polyvisor.ErrInvalidState, err)
+		}
+	}
+	return s.failed(err)
 }
 
 // pollWithoutEvents is how often a domain is looked at whose hypervisor tells no

@@ -163,9 +163,9 @@ func (d *driver) damaged(s *session, path string, err error) error {
 	err = s.failed(err)
 	switch polyvisor.CodeOf(err) {
 	case polyvisor.CodeUnknown:
-	case polyvisor.CodeNotFound:
+	case polyvisor.CodeNotFound, polyvisor.CodeBusy:
 		// Of a file that is cut short libvirt tells whatever system error came last.
-		if _, serr := os.Stat(path); !d.here() || serr != nil {
+		if _, serr := os.Stat(path); number(err) != libvirt.ErrSystemError || !d.here() || serr != nil {
 			return err
 		}
 	default:

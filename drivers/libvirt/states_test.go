@@ -65,6 +65,7 @@ func TestClassesOfErrors(t *testing.T) {
 		{&rpc.Error{Code: libvirt.ErrSystemError, Int1: int32(syscall.ENOENT)}, polyvisor.ErrNotFound},
 		{&rpc.Error{Code: libvirt.ErrSystemError, Int1: int32(syscall.ENOSPC)}, polyvisor.ErrNoResource},
 		{&rpc.Error{Code: libvirt.ErrSystemError}, nil},
+		{&rpc.Error{Code: libvirt.ErrSystemError, Int1: int32(syscall.ECONNRESET)}, nil}, // of the daemon's own
 		{&rpc.Error{Code: libvirt.ErrInternalError}, nil},
 	} {
 		tt.err.Message = "what the daemon says"
@@ -79,6 +80,15 @@ func TestClassesOfErrors(t *testing.T) {
 		other := as(polyvisor.ErrBusy, err)
 		assert.Equal(t, polyvisor.CodeBusy, polyvisor.CodeOf(classify(other)), "a class is given once")
 	}
+}
+
+// A daemon that lost a machine's monitor says so by a system error, and no other error is taken for that.
+func TestMonitorGone(t *testing.T) {
+	assert.True(t, monitorGone(&rpc.Error{Code: libvirt.ErrSystemError, Int1: int32(syscall.ECONNRESET)}))
+	assert.True(t, monitorGone(&rpc.Error{Code: libvirt.ErrSystemError, Int1: int32(syscall.EPIPE)}))
+	assert.False(t, monitorGone(&rpc.Error{Code: libvirt.ErrSystemError, Int1: int32(syscall.ENOENT)}))
+	assert.False(t, monitorGone(&rpc.Error{Code: libvirt.ErrInternalError, Int1: int32(syscall.EPIPE)}))
+	assert.False(t, monitorGone(nil))
 }
 
 func TestChoiceOfDomainType(t *testing.T) {
