@@ -18,6 +18,9 @@ type Case struct {
 	Features []polyvisor.Feature
 	// Talks is set if the case needs the word of the guest (Harness.Guest).
 	Talks bool
+	// word is the guest's command without which the case says nothing; nil if it
+	// needs none beyond those that every guest has.
+	word func(*Guest) string
 	// Rule is what a driver must do, in prose.
 	Rule string
 	// Seeds are the functions and values of the reference APIs that the case
@@ -86,6 +89,9 @@ func (c Case) skip(h *Harness, caps polyvisor.Capabilities) (reason string, requ
 	}
 	if c.Talks && h.Guest == nil {
 		return "the harness has no guest to talk to", slices.Contains(h.Require, polyvisor.FeatureConsole)
+	}
+	if c.word != nil && c.word(h.Guest) == "" {
+		return "the harness's guest has no word for it", false
 	}
 	return "", false
 }
