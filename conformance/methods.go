@@ -19,7 +19,8 @@ type method struct {
 	changes bool
 	// asks is set if the guest is only asked, so that the state follows later.
 	asks bool
-	// follows is set if the guest of an active domain has to follow.
+	// follows is set if it changes the machine of an active domain, for its guest
+	// to follow.
 	follows bool
 	// op is the row of the transition table that rules it, empty if none does.
 	op polyvisor.Op
@@ -172,11 +173,11 @@ var methods = []method{
 		call: func(c *C, ctx context.Context, d *polyvisor.Domain) error {
 			return d.SetVCPUs(ctx, c.h.Config.WithDefaults().VCPUs)
 		}},
-	{name: "PinVCPU", need: features(polyvisor.FeatureVCPUPin), changes: true,
+	{name: "PinVCPU", need: features(polyvisor.FeatureVCPUPin), changes: true, follows: true,
 		call: func(_ *C, ctx context.Context, d *polyvisor.Domain) error {
 			return d.PinVCPU(ctx, 0, polyvisor.CPUs(0))
 		}},
-	{name: "ConfigureVCPU", need: features(polyvisor.FeatureVCPUConfig), changes: true,
+	{name: "ConfigureVCPU", need: features(polyvisor.FeatureVCPUConfig), changes: true, follows: true,
 		call: func(_ *C, ctx context.Context, d *polyvisor.Domain) error {
 			return d.ConfigureVCPU(ctx, polyvisor.VCPUConfig{Weight: 100})
 		}},
