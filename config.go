@@ -12,6 +12,8 @@ import (
 	"slices"
 
 	"github.com/google/uuid"
+
+	"github.com/polyvisor/polyvisor/internal/utf8json"
 )
 
 // Config describes a domain. Fields that are zero take defaults where the
@@ -218,8 +220,12 @@ func (f *File) UnmarshalJSON(b []byte) error {
 
 // ParseConfig reads a Config from JSON. Unknown fields, fields given twice and
 // anything after the object are errors, so that nothing that was written is
-// silently ignored. The error matches ErrInvalidConfig.
+// silently ignored, and so is what is not UTF-8. The error matches
+// ErrInvalidConfig.
 func ParseConfig(data []byte) (*Config, error) {
+	if err := utf8json.Check(data); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	var c *Config
@@ -240,7 +246,10 @@ func ParseConfig(data []byte) (*Config, error) {
 			return c, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
+	if !errors.Is(err, ErrInvalidConfig) { // as the values' own readers say
+		err = fmt.Errorf("%w: %w", ErrInvalidConfig, err)
+	}
+	return nil, err
 }
 
 // Clone gives a copy that shares nothing with c but open files.

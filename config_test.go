@@ -168,22 +168,27 @@ func TestInstanceID(t *testing.T) {
 
 func TestParseConfigErrors(t *testing.T) {
 	for in, want := range map[string]string{
-		"":                                "it is empty",
-		" \n":                             "it is empty",
-		"null":                            "want a JSON object",
-		"[]":                              "cannot unmarshal array",
-		`"web"`:                           "cannot unmarshal string",
-		`{"name": "web"`:                  "unexpected EOF",
-		`{"name": "web"} {}`:              "more data after the JSON object",
-		`{"name": "web"}}`:                "more data after the JSON object",
-		`{"name": "web", "memroy": 1}`:    `unknown field "memroy"`,
-		`{"name": 7}`:                     "cannot unmarshal number",
-		`{"name": "web", "memory": -1}`:   "want a whole number of bytes",
-		`{"name": "web", "memory": "1X"}`: `size "1X"`,
-		`{"name": "web", "vcpus": 1.5}`:   "cannot unmarshal number",
-		`{"name": "web", "uuid": "x"}`:    "invalid UUID",
-		`{"boot": {"kernel": {}}}`:        "cannot unmarshal object",
-		`{"boot": {"kernal": "x"}}`:       `unknown field "kernal"`,
+		"":                                      "it is empty",
+		" \n":                                   "it is empty",
+		"null":                                  "want a JSON object",
+		"[]":                                    "cannot unmarshal array",
+		`"web"`:                                 "cannot unmarshal string",
+		`{"name": "web"`:                        "unexpected EOF",
+		`{"name": "web"} {}`:                    "more data after the JSON object",
+		`{"name": "web"}}`:                      "more data after the JSON object",
+		`{"name": "web", "memroy": 1}`:          `unknown field "memroy"`,
+		`{"name": 7}`:                           "cannot unmarshal number",
+		`{"name": "web", "memory": -1}`:         "want a whole number of bytes",
+		`{"name": "web", "memory": "1X"}`:       `size "1X"`,
+		`{"name": "web", "vcpus": 1.5}`:         "cannot unmarshal number",
+		`{"name": "web", "uuid": "x"}`:          "invalid UUID",
+		`{"name": "a", "nics": [{"mac": "x"}]}`: `MAC address "x"`,
+		`{"boot": {"kernel": {}}}`:              "cannot unmarshal object",
+		`{"boot": {"kernal": "x"}}`:             `unknown field "kernal"`,
+
+		"{\"name\":\"\xff\xfe\"}":                       "byte 0xff at offset 9 is not UTF-8",
+		"{\"name\":\"a\",\"labels\":{\"é\xed\":\"b\"}}": "byte 0xed at offset 25 is not UTF-8",
+		"{\"name\":\"a\"}\x80":                          "byte 0x80 at offset 12 is not UTF-8",
 
 		`{"name": "a", "name": "b"}`:                                 `field "name" is given twice; keep one`,
 		`{"name": "a", "NAME": "b"}`:                                 `field "NAME" is given twice`,
@@ -197,6 +202,7 @@ func TestParseConfigErrors(t *testing.T) {
 			c, err := polyvisor.ParseConfig([]byte(in))
 			require.ErrorIs(t, err, polyvisor.ErrInvalidConfig)
 			assert.ErrorContains(t, err, want)
+			assert.Equal(t, 1, strings.Count(err.Error(), polyvisor.ErrInvalidConfig.Error()), "%v", err)
 			assert.Nil(t, c)
 		})
 	}

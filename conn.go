@@ -277,11 +277,12 @@ func (c *Conn) Create(ctx context.Context, config *Config, opts ...StartOption) 
 }
 
 func (c *Conn) newDomain(ctx context.Context, op string, config *Config, transient bool, o StartOptions) (*Domain, error) {
-	if config == nil {
-		return nil, wrap(op, c.typ, "", fmt.Errorf("%w: no Config", ErrInvalidConfig))
+	name := ""
+	if config != nil {
+		defer config.closeFiles()
+		name = config.Name
 	}
-	defer config.closeFiles()
-	return c.made(ctx, op, config.Name, func(ctx context.Context) (Instance, error) {
+	return c.made(ctx, op, name, func(ctx context.Context) (Instance, error) {
 		return c.makeDomain(ctx, config, transient, o)
 	})
 }
@@ -303,6 +304,9 @@ func (c *Conn) made(ctx context.Context, op, name string, f func(ctx context.Con
 func (c *Conn) makeDomain(ctx context.Context, config *Config, transient bool, o StartOptions) (Instance, error) {
 	if err := c.mayMake(transient, o); err != nil {
 		return nil, err
+	}
+	if config == nil {
+		return nil, badArg("no Config")
 	}
 	if err := config.Validate(); err != nil {
 		return nil, err
@@ -348,31 +352,36 @@ func (c *Conn) mayAdd() error {
 
 // Domain finds a domain by its name (virDomainLookupByName).
 func (c *Conn) Domain(ctx context.Context, name string) (*Domain, error) {
+	var args error
 	if name == "" {
-		return nil, wrap("lookup", c.typ, "", fmt.Errorf("%w: the name is empty", ErrInvalidConfig))
+		args = badArg("the name is empty")
 	}
-	return c.lookup(ctx, Key{Name: name}, name)
+	return c.lookup(ctx, Key{Name: name}, name, args)
 }
 
 // DomainByUUID finds a domain by its UUID (virDomainLookupByUUID).
 func (c *Conn) DomainByUUID(ctx context.Context, id uuid.UUID) (*Domain, error) {
 	if id == uuid.Nil {
-		return nil, wrap("lookup", c.typ, "", fmt.Errorf("%w: the UUID is zero", ErrInvalidConfig))
+		return c.lookup(ctx, Key{}, "", badArg("the UUID is zero"))
 	}
-	return c.lookup(ctx, Key{UUID: id}, id.String())
+	return c.lookup(ctx, Key{UUID: id}, id.String(), nil)
 }
 
 // DomainByID finds an active domain by its number (virDomainLookupByID).
 func (c *Conn) DomainByID(ctx context.Context, id int) (*Domain, error) {
 	if id <= 0 {
-		return nil, wrap("lookup", c.typ, "", fmt.Errorf("%w: %d is not the ID of an active domain; IDs begin at 1", ErrInvalidConfig, id))
+		return c.lookup(ctx, Key{}, "", badArg("%d is not the ID of an active domain; IDs begin at 1", id))
 	}
-	return c.lookup(ctx, Key{ID: id}, fmt.Sprintf("ID %d", id))
+	return c.lookup(ctx, Key{ID: id}, fmt.Sprintf("ID %d", id), nil)
 }
 
-func (c *Conn) lookup(ctx context.Context, key Key, what string) (*Domain, error) {
+// lookup finds a domain; args is what is wrong with the arguments.
+func (c *Conn) lookup(ctx context.Context, key Key, what string, args error) (*Domain, error) {
 	var dom *Domain
 	err := c.call(ctx, "lookup", what, func(ctx context.Context) error {
+		if args != nil {
+			return args
+		}
 		inst, err := c.driver.Lookup(ctx, key)
 		if err == nil {
 			dom = c.domain(inst)

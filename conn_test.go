@@ -90,6 +90,50 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// The context and the connection come before the arguments.
+func TestClosedBeforeArguments(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	none := ""
+	for name, call := range map[string]func(ctx context.Context, c *polyvisor.Conn) error{
+		"define nil": func(ctx context.Context, c *polyvisor.Conn) error { _, err := c.Define(ctx, nil); return err },
+		"define": func(ctx context.Context, c *polyvisor.Conn) error {
+			_, err := c.Define(ctx, &polyvisor.Config{})
+			return err
+		},
+		"create nil": func(ctx context.Context, c *polyvisor.Conn) error { _, err := c.Create(ctx, nil); return err },
+		"create": func(ctx context.Context, c *polyvisor.Conn) error {
+			_, err := c.Create(ctx, &polyvisor.Config{})
+			return err
+		},
+		"define XML":   func(ctx context.Context, c *polyvisor.Conn) error { _, err := c.DefineXML(ctx, none); return err },
+		"create XML":   func(ctx context.Context, c *polyvisor.Conn) error { _, err := c.CreateXML(ctx, none); return err },
+		"restore":      func(ctx context.Context, c *polyvisor.Conn) error { _, err := c.Restore(ctx, none); return err },
+		"domain":       func(ctx context.Context, c *polyvisor.Conn) error { _, err := c.Domain(ctx, none); return err },
+		"domain by ID": func(ctx context.Context, c *polyvisor.Conn) error { _, err := c.DomainByID(ctx, 0); return err },
+		"domain by UUID": func(ctx context.Context, c *polyvisor.Conn) error {
+			_, err := c.DomainByUUID(ctx, uuid.Nil)
+			return err
+		},
+		"subscribe": func(ctx context.Context, c *polyvisor.Conn) error {
+			other, _ := connect(t, func(r *recorder) { r.put("web", polyvisor.Running) })
+			dom, err := other.Domain(t.Context(), "web")
+			require.NoError(t, err)
+			_, err = c.Subscribe(ctx, polyvisor.SubscribeOptions{Domain: dom})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, r := connect(t, nil)
+			require.ErrorIs(t, call(t.Context(), conn), polyvisor.ErrInvalidConfig)
+			require.ErrorIs(t, call(ended, conn), context.Canceled)
+			require.NoError(t, conn.Close())
+			require.ErrorIs(t, call(t.Context(), conn), polyvisor.ErrClosed)
+			assert.Subset(t, []string{"capabilities", "close"}, r.log(), "nothing else reaches the driver")
+		})
+	}
+}
+
 func names(doms []*polyvisor.Domain) []string {
 	list := []string{}
 	for _, d := range doms {

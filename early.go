@@ -164,6 +164,9 @@ func (c *Conn) defineEarly(ctx context.Context, dir string) (early, error) {
 	if err := c.need(FeatureXML); err != nil {
 		return nil, err
 	}
+	if err := c.writable(); err != nil {
+		return nil, fmt.Errorf("early domains are defined when the connection is opened: %w", err)
+	}
 	files, err := os.ReadDir(dir) // sorted, so that the same fails first each time
 	if err != nil {
 		return nil, fmt.Errorf("directory of early domains: %w", hostError(err))
@@ -231,9 +234,6 @@ func (c *Conn) defineEarlyXML(ctx context.Context, text string) (uuid.UUID, earl
 	}
 	with, err := withUUID(text, id)
 	if err != nil {
-		return fail(err)
-	}
-	if err := c.writable(); err != nil {
 		return fail(err)
 	}
 	inst, err := c.defineXML(ctx, with)

@@ -277,6 +277,8 @@ func TestEarlyFailures(t *testing.T) {
 		{name: "twice", files: map[string]string{"a.xml": webXML, "b.xml": webXML}, want: polyvisor.ErrExists, text: "b.xml", raw: true},
 		{name: "XML not supported", files: map[string]string{"a.xml": webXML}, setup: without(polyvisor.FeatureXML), want: polyvisor.ErrUnsupported, raw: true},
 		{name: "read-only", files: map[string]string{"a.xml": webXML}, opts: []polyvisor.Option{polyvisor.ReadOnly()}, want: polyvisor.ErrReadOnly, raw: true},
+		{name: "read-only without files", opts: []polyvisor.Option{polyvisor.ReadOnly()}, want: polyvisor.ErrReadOnly, raw: true},
+		{name: "read-only without a directory", edit: func(dir string) string { return dir + "/none" }, opts: []polyvisor.Option{polyvisor.ReadOnly()}, want: polyvisor.ErrReadOnly, raw: true},
 		{name: "lookup fails", files: map[string]string{"a.xml": webXML}, setup: func(r *recorder) { r.script = failOn("lookup", polyvisor.ErrConnLost) }, want: polyvisor.ErrConnLost, raw: true},
 		{name: "define fails", files: map[string]string{"a.xml": dbXML}, setup: func(r *recorder) { r.script = failOn("define", polyvisor.ErrConnLost) }, want: polyvisor.ErrConnLost, text: "a.xml"},
 		{name: "define XML fails", files: map[string]string{"a.xml": dbXML}, setup: func(r *recorder) { r.script = failOn("define xml", polyvisor.ErrConnLost) }, want: polyvisor.ErrConnLost},

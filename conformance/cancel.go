@@ -11,7 +11,7 @@ import (
 )
 
 func cancelCases() []Case {
-	return []Case{
+	list := []Case{
 		{
 			Name:  "cancel/during",
 			Rule:  "A call with a context that has ended does nothing and fails with the context's error, in every state. When its context ends an operation returns, either done or with the context's error and undone: the domain is in the state before or after it, never between, and every operation goes on from there.",
@@ -39,6 +39,10 @@ func cancelCases() []Case {
 			},
 		},
 	}
+	for _, i := range interruptions {
+		list = append(list, i.testCase())
+	}
+	return list
 }
 
 // ended gives a context that has ended.

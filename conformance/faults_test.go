@@ -63,7 +63,8 @@ func destroy(c *call) error { return c.inst.Destroy(c.ctx) }
 func faults() []fault {
 	return slices.Concat(connectionFaults, lifeFaults(), waitFaults, resourceFaults, deviceFaults(), storedFaults, eventFaults,
 		loadFaults, matrixFaults, declaredFaults(), configFaults(), hangFaults(), guestStateFaults,
-		narrowLifeFaults(), nodeFaults(), narrowGuestFaults(), narrowResourceFaults(), narrowDeviceFaults(), truthFaults(), narrowStoredFaults(), narrowEventFaults(), narrowLoadFaults())
+		narrowLifeFaults(), nodeFaults(), narrowGuestFaults(), narrowResourceFaults(), narrowDeviceFaults(), truthFaults(), narrowStoredFaults(), narrowEventFaults(), narrowLoadFaults(),
+		hurryFaults(), columnFaults())
 }
 
 var connectionFaults = []fault{

@@ -22,16 +22,9 @@ func guestStateCases() []Case {
 				}
 				d := c.started("brings-about")
 				id := c.info(d).ID
-				talk := c.talk(d)
-				talk.send(t.word)
-				talk.await("\n") // the line itself; what follows is the answer
-				talk.await("\n")
+				c.said(d, t.word)
 				c.ok(t.then(d), "what brings about the state %s", t.state)
-				c.eventually("the domain is "+t.state.String(), func() bool {
-					s, err := d.State(c.ctx)
-					c.ok(err, "state")
-					return s == t.state
-				})
+				c.comes(d, t.state)
 				i := c.info(d)
 				c.check(i.State == t.state && i.ID == id, "Info of a domain that is %s is %+v, with the ID %d before", t.state, i, id)
 				c.check(len(c.names(c.conn, polyvisor.DomainFilter{Active: true})) == 1, "a domain that is %s is not listed as active", t.state)

@@ -10,7 +10,7 @@ import (
 )
 
 // Cell is one entry of the matrix of every method in every state on every kind
-// of connection.
+// of connection. The state of methods of the connection is "connection".
 type Cell struct {
 	Method string `json:"method"`
 	State  string `json:"state"`
@@ -39,8 +39,8 @@ func Matrix(ctx context.Context, h Harness) ([]Cell, error) {
 	}
 	defer done()
 	var cells []Cell
-	for _, st := range matrixStates {
-		cs := st.matrixCase(func(_ *C, cell Cell) { cells = append(cells, cell) })
+	for _, matrixCase := range matrixColumns() {
+		cs := matrixCase(func(_ *C, cell Cell) { cells = append(cells, cell) })
 		if r := h.run(ctx, cs); r.Status == Failed {
 			return cells, fmt.Errorf("%s: %s", r.Name, r.Reason)
 		}
@@ -50,14 +50,27 @@ func Matrix(ctx context.Context, h Harness) ([]Cell, error) {
 
 func matrixCases() []Case {
 	var cases []Case
-	for _, st := range matrixStates {
-		cases = append(cases, st.matrixCase(func(c *C, cell Cell) {
+	for _, matrixCase := range matrixColumns() {
+		cases = append(cases, matrixCase(func(c *C, cell Cell) {
+			of := ""
+			if cell.State != connColumn {
+				of = " of a domain that is " + cell.State
+			}
 			if cell.Want != "" {
-				c.check(cell.Got == cell.Want, "%s of a domain that is %s on a connection that is %s: %s; want %s", cell.Method, cell.State, cell.Mode, cell.Got, cell.Want)
+				c.check(cell.Got == cell.Want, "%s%s on a connection that is %s: %s; want %s", cell.Method, of, cell.Mode, cell.Got, cell.Want)
 			}
 		}))
 	}
 	return cases
+}
+
+// matrixColumns give the case of each column, which tells its cells.
+func matrixColumns() []func(tell func(*C, Cell)) Case {
+	list := []func(func(*C, Cell)) Case{connCase}
+	for _, st := range matrixStates {
+		list = append(list, st.matrixCase)
+	}
+	return list
 }
 
 // matrixState is a state in which domains are given to every method.
@@ -68,6 +81,8 @@ type matrixState struct {
 	gone   bool
 	need   []polyvisor.Feature
 	talks  bool
+	words  []string // of Guest, that bring it there; none if nothing does
+	seeds  []string
 	make   func(c *C, name string) *polyvisor.Domain
 }
 
@@ -89,6 +104,33 @@ var matrixStates = []matrixState{
 			t.close()
 			return d
 		}},
+	{name: "blocked", state: polyvisor.Blocked, active: true, need: []polyvisor.Feature{polyvisor.FeatureConsole}, talks: true,
+		words: []string{"Block"}, seeds: []string{"VIR_DOMAIN_BLOCKED"},
+		make: func(c *C, name string) *polyvisor.Domain {
+			d := c.started(name, matrixConfig(c))
+			c.said(d, c.h.Guest.Block)
+			c.comes(d, polyvisor.Blocked)
+			return d
+		}},
+	{name: "in shutdown", state: polyvisor.ShuttingDown, active: true, need: []polyvisor.Feature{polyvisor.FeatureConsole, polyvisor.FeatureShutdown}, talks: true,
+		words: []string{"Linger"},
+		make: func(c *C, name string) *polyvisor.Domain {
+			d := c.started(name, matrixConfig(c))
+			c.said(d, c.h.Guest.Linger)
+			c.ok(d.Shutdown(c.ctx), "shutdown")
+			c.comes(d, polyvisor.ShuttingDown)
+			return d
+		}},
+	{name: "crashed-preserved", state: polyvisor.Crashed, active: true, talks: true,
+		need: []polyvisor.Feature{polyvisor.FeatureConsole, polyvisor.FeatureLifecyclePolicy, polyvisor.FeaturePreserve}, seeds: []string{"VIR_DOMAIN_PRESERVE"},
+		make: func(c *C, name string) *polyvisor.Domain {
+			d := c.started(name, matrixConfig(c), func(cfg *polyvisor.Config) { cfg.OnCrash = polyvisor.ActionPreserve })
+			t := c.talk(d)
+			t.send(c.h.Guest.Crash)
+			c.comes(d, polyvisor.Crashed)
+			t.close()
+			return d
+		}},
 	{name: "transient", state: polyvisor.Running, active: true, need: []polyvisor.Feature{polyvisor.FeatureTransient},
 		make: func(c *C, name string) *polyvisor.Domain { return c.create(name, matrixConfig(c)) }},
 	{name: "gone", gone: true, make: func(c *C, name string) *polyvisor.Domain {
@@ -103,11 +145,33 @@ func matrixConfig(c *C) func(*polyvisor.Config) {
 	return func(cfg *polyvisor.Config) { cfg.Balloon = c.has(polyvisor.FeatureBalloon) }
 }
 
+// preserved tells whether what has crashed is kept.
+func (st matrixState) preserved() bool { return st.state == polyvisor.Crashed && st.active }
+
+// said types a line on the console of a domain that has booted, waits for the
+// beginning of the answer, and lets go of the console.
+func (c *C) said(d *polyvisor.Domain, line string) {
+	t := c.talk(d)
+	t.send(line)
+	t.await("\n") // the line itself; what follows is the answer
+	t.await("\n")
+	t.close()
+}
+
+// comes waits until a domain is in a state that its guest brings about.
+func (c *C) comes(d *polyvisor.Domain, want polyvisor.State) {
+	c.eventually("the domain is "+want.String(), func() bool {
+		s, err := d.State(c.ctx)
+		c.ok(err, "state")
+		return s == want
+	})
+}
+
 func (st matrixState) matrixCase(tell func(*C, Cell)) Case {
 	return Case{
-		Name: "matrix/" + st.name, Features: st.need, Talks: st.talks,
+		Name: "matrix/" + strings.ReplaceAll(st.name, " ", "-"), Features: st.need, Talks: st.talks, Words: st.words,
 		Rule:  fmt.Sprintf("Every method of a domain that is %s, on a connection that can change it, on a read-only and on a closed one, does what the transition table allows and fails with the code of what forbids it otherwise: first the closed connection, then the missing feature, then the read-only connection, then the state. What is refused changes nothing.", st.name),
-		Seeds: []string{"virDomainState", "VM_ERR_INVALID_STATE", "virConnectOpenReadOnly", "VIR_DOMAIN_SHUTDOWN"},
+		Seeds: append([]string{"virDomainState", "VM_ERR_INVALID_STATE", "virConnectOpenReadOnly", "VIR_DOMAIN_SHUTDOWN"}, st.seeds...),
 		Run:   func(c *C) { st.run(c, tell) },
 	}
 }
@@ -146,7 +210,7 @@ func (st matrixState) run(c *C, tell func(*C, Cell)) {
 		cell(modeClosed, closedDom)
 		cell(modeRO, roDom)
 		cell(modeRW, d)
-		if m.changes && m.want(c, st, modeRW) == "ok" {
+		if want := m.want(c, st, modeRW); m.changes && (want == "ok" || want == "" && !st.gone) {
 			if to := polyvisor.Transitions[m.op].To; to != polyvisor.NoState && !m.asks {
 				if _, err := d.State(c.ctx); err == nil {
 					c.state(d, to, m.name)
@@ -165,7 +229,7 @@ func (c *C) same(d *polyvisor.Domain, st matrixState, after string) {
 		return
 	}
 	s, err := d.State(c.ctx)
-	if s == polyvisor.Blocked {
+	if s == polyvisor.Blocked && st.state == polyvisor.Running {
 		s = polyvisor.Running
 	}
 	c.check(err == nil && s == st.state, "after %s the domain is %s (%v), want %s", after, s, err, st.state)

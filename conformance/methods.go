@@ -19,6 +19,9 @@ type method struct {
 	changes bool
 	// asks is set if the guest is only asked, so that the state follows later.
 	asks bool
+	// follows is set if it changes the machine of an active domain, for its guest
+	// to follow.
+	follows bool
 	// op is the row of the transition table that rules it, empty if none does.
 	op polyvisor.Op
 	// code is what the method gives in a state where the table does not say so.
@@ -49,9 +52,12 @@ func (m method) want(c *C, st matrixState, mode string) string {
 	if st.active && !c.has(m.active...) {
 		return polyvisor.CodeUnsupported.String()
 	}
+	if m.follows && st.preserved() {
+		return "" // whether what belongs to a dead guest can be changed is the driver's choice
+	}
 	code := okCode
 	switch {
-	case m.op != "" && !slices.Contains(polyvisor.Transitions[m.op].From, st.state):
+	case m.op != "" && !m.legal(st):
 		code = polyvisor.CodeInvalidState
 	case m.code != nil:
 		code = m.code(st)
@@ -60,6 +66,16 @@ func (m method) want(c *C, st matrixState, mode string) string {
 		return "ok"
 	}
 	return code.String()
+}
+
+// legal tells whether the transition table allows the method. What crashed and is
+// preserved is active: what wants an inactive domain has to wait for its end.
+func (m method) legal(st matrixState) bool {
+	from := polyvisor.Transitions[m.op].From
+	if st.preserved() && !slices.Contains(from, polyvisor.Running) {
+		return false
+	}
+	return slices.Contains(from, st.state)
 }
 
 // unless gives ErrInvalidState where a condition does not hold.
@@ -128,6 +144,9 @@ var methods = []method{
 	{name: "SetState shutoff", changes: true,
 		call: func(_ *C, ctx context.Context, d *polyvisor.Domain) error { return d.SetState(ctx, polyvisor.Shutoff) }},
 	{name: "SetState running", changes: true,
+		code: unless(func(st matrixState) bool {
+			return st.state != polyvisor.ShuttingDown && !st.preserved()
+		}),
 		call: func(_ *C, ctx context.Context, d *polyvisor.Domain) error { return d.SetState(ctx, polyvisor.Running) }},
 	// The guest of an inactive crashed domain has neither console nor memory.
 	{name: "Console", need: features(polyvisor.FeatureConsole), changes: true, op: polyvisor.OpConsole, code: ifActive,
@@ -142,7 +161,7 @@ var methods = []method{
 		call: func(c *C, ctx context.Context, d *polyvisor.Domain) error { return d.Save(ctx, c.path("saved")) }},
 	{name: "CoreDump", need: features(polyvisor.FeatureCoreDump), changes: true, op: polyvisor.OpCoreDump, code: ifActive,
 		call: func(c *C, ctx context.Context, d *polyvisor.Domain) error { return d.CoreDump(ctx, c.path("core")) }},
-	{name: "SetMemory", need: features(polyvisor.FeatureMemory), active: features(polyvisor.FeatureBalloon), changes: true,
+	{name: "SetMemory", need: features(polyvisor.FeatureMemory), active: features(polyvisor.FeatureBalloon), changes: true, follows: true,
 		call: func(c *C, ctx context.Context, d *polyvisor.Domain) error {
 			return d.SetMemory(ctx, c.h.Config.WithDefaults().Memory)
 		}},
@@ -150,33 +169,33 @@ var methods = []method{
 		call: func(c *C, ctx context.Context, d *polyvisor.Domain) error {
 			return d.SetMaxMemory(ctx, c.h.Config.WithDefaults().Memory)
 		}},
-	{name: "SetVCPUs", need: features(polyvisor.FeatureVCPUs), active: features(polyvisor.FeatureMaxVCPUs), changes: true,
+	{name: "SetVCPUs", need: features(polyvisor.FeatureVCPUs), active: features(polyvisor.FeatureMaxVCPUs), changes: true, follows: true,
 		call: func(c *C, ctx context.Context, d *polyvisor.Domain) error {
 			return d.SetVCPUs(ctx, c.h.Config.WithDefaults().VCPUs)
 		}},
-	{name: "PinVCPU", need: features(polyvisor.FeatureVCPUPin), changes: true,
+	{name: "PinVCPU", need: features(polyvisor.FeatureVCPUPin), changes: true, follows: true,
 		call: func(_ *C, ctx context.Context, d *polyvisor.Domain) error {
 			return d.PinVCPU(ctx, 0, polyvisor.CPUs(0))
 		}},
-	{name: "ConfigureVCPU", need: features(polyvisor.FeatureVCPUConfig), changes: true,
+	{name: "ConfigureVCPU", need: features(polyvisor.FeatureVCPUConfig), changes: true, follows: true,
 		call: func(_ *C, ctx context.Context, d *polyvisor.Domain) error {
 			return d.ConfigureVCPU(ctx, polyvisor.VCPUConfig{Weight: 100})
 		}},
-	{name: "AttachDevice", need: features(polyvisor.FeatureDevices, polyvisor.FeatureDisks), changes: true,
+	{name: "AttachDevice", need: features(polyvisor.FeatureDevices, polyvisor.FeatureDisks), changes: true, follows: true,
 		call: func(c *C, ctx context.Context, d *polyvisor.Domain) error { return d.AttachDevice(ctx, matrixDisk(c)) }},
-	{name: "DetachDevice", need: features(polyvisor.FeatureDevices, polyvisor.FeatureDisks), changes: true, code: always(polyvisor.CodeNotFound),
+	{name: "DetachDevice", need: features(polyvisor.FeatureDevices, polyvisor.FeatureDisks), changes: true, follows: true, code: always(polyvisor.CodeNotFound),
 		call: func(c *C, ctx context.Context, d *polyvisor.Domain) error { return d.DetachDevice(ctx, matrixDisk(c)) }},
-	{name: "UpdateDevice", need: features(polyvisor.FeatureDevices, polyvisor.FeatureDisks), changes: true, code: always(polyvisor.CodeNotFound),
+	{name: "UpdateDevice", need: features(polyvisor.FeatureDevices, polyvisor.FeatureDisks), changes: true, follows: true, code: always(polyvisor.CodeNotFound),
 		call: func(c *C, ctx context.Context, d *polyvisor.Domain) error { return d.UpdateDevice(ctx, matrixDisk(c)) }},
-	{name: "AttachDeviceXML", need: features(polyvisor.FeatureXML, polyvisor.FeatureDevices, polyvisor.FeatureDisks), changes: true,
+	{name: "AttachDeviceXML", need: features(polyvisor.FeatureXML, polyvisor.FeatureDevices, polyvisor.FeatureDisks), changes: true, follows: true,
 		call: func(c *C, ctx context.Context, d *polyvisor.Domain) error {
 			return d.AttachDeviceXML(ctx, matrixDiskXML(c))
 		}},
-	{name: "DetachDeviceXML", need: features(polyvisor.FeatureXML, polyvisor.FeatureDevices, polyvisor.FeatureDisks), changes: true, code: always(polyvisor.CodeNotFound),
+	{name: "DetachDeviceXML", need: features(polyvisor.FeatureXML, polyvisor.FeatureDevices, polyvisor.FeatureDisks), changes: true, follows: true, code: always(polyvisor.CodeNotFound),
 		call: func(c *C, ctx context.Context, d *polyvisor.Domain) error {
 			return d.DetachDeviceXML(ctx, matrixDiskXML(c))
 		}},
-	{name: "UpdateDeviceXML", need: features(polyvisor.FeatureXML, polyvisor.FeatureDevices, polyvisor.FeatureDisks), changes: true, code: always(polyvisor.CodeNotFound),
+	{name: "UpdateDeviceXML", need: features(polyvisor.FeatureXML, polyvisor.FeatureDevices, polyvisor.FeatureDisks), changes: true, follows: true, code: always(polyvisor.CodeNotFound),
 		call: func(c *C, ctx context.Context, d *polyvisor.Domain) error {
 			return d.UpdateDeviceXML(ctx, matrixDiskXML(c))
 		}},

@@ -190,6 +190,9 @@ func (i *instance) ConfigureVCPU(ctx context.Context, v polyvisor.VCPUConfig) er
 }
 
 func (d *domain) configureVCPULocked(v polyvisor.VCPUConfig) error {
+	if d.run != nil && d.run.ended != nil {
+		return fmt.Errorf("%w: the guest has ended", polyvisor.ErrInvalidState)
+	}
 	if err := d.h.checkAffinityLocked(v.Affinity); err != nil {
 		return err
 	}

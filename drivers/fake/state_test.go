@@ -67,14 +67,16 @@ func TestStateFile(t *testing.T) {
 
 func TestBadState(t *testing.T) {
 	for text, want := range map[string]string{
-		``:                             "EOF",
-		`null`:                         "null",
-		`{}`:                           "version 0",
-		`{"version":2}`:                "version 2",
-		`{"version":1,"x":1}`:          "unknown field",
-		`{"version":1} 2`:              "more data",
-		`{"version":1,"domains":[{}]}`: "no config",
-		`{"version":1,"node":{}}`:      "node",
+		``:                    "EOF",
+		`null`:                "null",
+		`{}`:                  "version 0",
+		`{"version":2}`:       "version 2",
+		`{"version":1,"x":1}`: "unknown field",
+		"{\"version\":1,\"domains\":[{\"config\":{\"name\":\"\xff\"}}]}":         "byte 0xff at offset 43 is not UTF-8",
+		`{"version":1,"domains":[{"config":{"name":"a","nics":[{"mac":"x"}]}}]}`: `MAC address "x"`,
+		`{"version":1} 2`:                                                           "more data",
+		`{"version":1,"domains":[{}]}`:                                              "no config",
+		`{"version":1,"node":{}}`:                                                   "node",
 		`{"version":1,"domains":[{"config":{"name":"a/b"}}]}`:                       "slash",
 		`{"version":1,"domains":[{"config":{"name":"a","memory":4096}}]}`:           "out of bounds",
 		`{"version":1,"domains":[{"config":{"name":"a"},"state":"in shutdown"}]}`:   "cannot begin",
@@ -85,6 +87,7 @@ func TestBadState(t *testing.T) {
 		err := h.Load(strings.NewReader(text))
 		require.ErrorIs(t, err, polyvisor.ErrInvalidConfig, text)
 		require.ErrorContains(t, err, want, text)
+		require.Equal(t, 1, strings.Count(err.Error(), polyvisor.ErrInvalidConfig.Error()), "%v", err)
 		require.Empty(t, h.byName)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/internal/utf8json"
 )
 
 // stateVersion is the version of the format that Load reads and Save writes.
@@ -66,7 +67,10 @@ func (h *Hypervisor) Load(r io.Reader) error {
 	}
 	s, err := parseState(data)
 	if err != nil {
-		return fmt.Errorf("%w: %w", polyvisor.ErrInvalidConfig, err)
+		if !errors.Is(err, polyvisor.ErrInvalidConfig) { // as the Config's own reader says
+			err = fmt.Errorf("%w: %w", polyvisor.ErrInvalidConfig, err)
+		}
+		return err
 	}
 	if s.Node != nil {
 		h.mu.Lock()
@@ -84,6 +88,9 @@ func (h *Hypervisor) Load(r io.Reader) error {
 func parseState(data []byte) (*state, error) {
 	if len(data) > maxState {
 		return nil, fmt.Errorf("more than %s", polyvisor.Bytes(maxState))
+	}
+	if err := utf8json.Check(data); err != nil {
+		return nil, err
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()

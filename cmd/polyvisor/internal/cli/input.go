@@ -12,6 +12,7 @@ import (
 
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/domainxml"
+	"github.com/polyvisor/polyvisor/internal/utf8json"
 )
 
 // maxInput bounds a file of configuration in bytes, so that a wrong file (a
@@ -93,7 +94,10 @@ func (in *input) device() (polyvisor.Device, error) {
 	var v deviceView
 	dec := json.NewDecoder(strings.NewReader(in.text))
 	dec.DisallowUnknownFields()
-	err := dec.Decode(&v)
+	err := utf8json.Check([]byte(in.text))
+	if err == nil {
+		err = dec.Decode(&v)
+	}
 	if err == nil {
 		if _, end := dec.Token(); !errors.Is(end, io.EOF) {
 			err = errors.New("more data after the JSON object")
@@ -123,7 +127,10 @@ func (in *input) device() (polyvisor.Device, error) {
 		err = absolute(c, in.dir)
 	}
 	if err != nil {
-		return nil, in.wrap(fmt.Errorf("%w: %w", polyvisor.ErrInvalidConfig, err))
+		if !errors.Is(err, polyvisor.ErrInvalidConfig) { // as a MAC address says itself
+			err = fmt.Errorf("%w: %w", polyvisor.ErrInvalidConfig, err)
+		}
+		return nil, in.wrap(err)
 	}
 	return dev, nil
 }
