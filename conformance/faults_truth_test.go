@@ -191,16 +191,16 @@ func (b *books) has(c *call, name string) (bool, error) {
 func (b *books) mine(dev polyvisor.Device) bool { return (&call{device: &dev}).ofKind(b.kind) }
 
 func (b *books) op(c *call, next func() error) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	switch {
 	case c.op == "config":
 		return b.config(c, next)
 	case c.op == "start" && slices.Contains(b.idle, "start"):
 		return b.start(c, next)
 	case c.device == nil || !b.mine(*c.device) || !c.active():
-		return next()
+		return next() // without the lock: it may take as long as it likes
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	name := (*c.device).DeviceID()
 	noted, ok := b.runs[c.id()][name]
 	if !slices.Contains(b.idle, c.op) {
@@ -239,6 +239,8 @@ func (b *books) start(c *call, next func() error) error {
 	if err != nil {
 		return err
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, dev := range cfg.Devices() {
 		if b.mine(dev) {
 			b.note(c.id(), dev.DeviceID(), dev)
@@ -253,7 +255,10 @@ func (b *books) config(c *call, next func() error) error {
 	if err := next(); err != nil {
 		return err
 	}
-	if !c.active() {
+	active := c.active()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !active {
 		delete(b.runs, c.id())
 		return nil
 	}
