@@ -77,7 +77,7 @@ func hurryFaults() []fault {
 			op: halfway("shutdown", func(ctx context.Context, c *call) error { return c.inst.(polyvisor.Suspender).Suspend(ctx) })},
 		{name: "a reboot in a hurry ends the run", of: "cancel/reboot", says: "left: shutoff, with an ID: false; want running",
 			op: halfway("reboot", func(ctx context.Context, c *call) error { return c.inst.Destroy(ctx) })},
-		{name: "a console in a hurry is held by nobody", of: "cancel/console", says: "left: fake: open console",
+		{name: "a console in a hurry is held by nobody", of: "cancel/console", says: "and left: fake: console",
 			op: halfway("console", func(ctx context.Context, c *call) error {
 				rwc, err := c.inst.(polyvisor.ConsoleOpener).OpenConsole(ctx, polyvisor.ConsoleOptions{})
 				if errors.Is(err, polyvisor.ErrBusy) {

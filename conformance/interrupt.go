@@ -175,7 +175,7 @@ var interruptions = []interruption{
 		was: "asked or not", is: "asked or not",
 	},
 	{
-		name: "reboot", need: features(polyvisor.FeatureReboot), active: true, asks: true, rule: "Reboot has either asked the guest or has not; the domain stays active, with its ID",
+		name: "reboot", need: features(polyvisor.FeatureReboot), active: true, asks: true, fresh: true, rule: "Reboot has either asked the guest or has not; the domain stays active, with its ID",
 		call: func(ctx context.Context, _ *C, d *polyvisor.Domain) error { return d.Reboot(ctx) },
 		look: func(c *C, d *polyvisor.Domain) string {
 			i := c.info(d)

@@ -66,11 +66,11 @@ func matrixCases() []Case {
 
 // matrixColumns give the case of each column, which tells its cells.
 func matrixColumns() []func(tell func(*C, Cell)) Case {
-	list := []func(func(*C, Cell)) Case{connCase}
+	var list []func(func(*C, Cell)) Case
 	for _, st := range matrixStates {
 		list = append(list, st.matrixCase)
 	}
-	return list
+	return append(list, connCase)
 }
 
 // matrixState is a state in which domains are given to every method.

@@ -112,7 +112,7 @@ func (d *driver) Restore(ctx context.Context, path string, o polyvisor.StartOpti
 	if o.Paused {
 		flags = libvirt.DomainSavePaused
 	}
-	err = s.settle(ctx, nil, func(ctx context.Context) error {
+	restore := func(ctx context.Context) error {
 		err := s.Restore(ctx, path, flags)
 		n := number(err)
 		if n != libvirt.ErrNoSupport && n != libvirt.ErrInvalidArg && n != libvirt.ErrArgumentUnsupported || o.Paused && !d.host.noGuests() {
@@ -122,23 +122,38 @@ func (d *driver) Restore(ctx context.Context, path string, o polyvisor.StartOpti
 			err = s.Suspend(ctx, &libvirt.Domain{Name: id.name, UUID: id.uuid, ID: -1})
 		}
 		return err
+	}
+	// What follows belongs to the restore: a context that ends behind it must not
+	// leave a domain that runs, and is transient though it was not.
+	var dom libvirt.Domain
+	restored := false
+	err = s.settle(ctx, nil, func(ctx context.Context) (err error) {
+		if err = restore(ctx); err != nil {
+			return err
+		}
+		restored = true
+		if dom, err = s.LookupByUUID(ctx, id.uuid); err != nil {
+			return s.failed(err)
+		}
+		if strings.Contains(xml, savedNamespace) {
+			err = d.again(ctx, s, &dom, was)
+		}
+		if err != nil {
+			err = s.failed(err)
+		}
+		return err
 	})
-	if err != nil {
+	switch {
+	case err == nil:
+		return d.instance(dom), nil
+	case restored:
+		return nil, err
+	default:
 		if errors.Is(d.active(ctx, s, id), polyvisor.ErrExists) {
 			return nil, as(polyvisor.ErrExists, err)
 		}
 		return nil, d.damaged(s, path, err)
 	}
-	dom, err := s.LookupByUUID(ctx, id.uuid)
-	if err != nil {
-		return nil, s.failed(err)
-	}
-	if strings.Contains(xml, savedNamespace) {
-		if err := d.again(ctx, s, &dom, was); err != nil {
-			return nil, s.failed(err)
-		}
-	}
-	return d.instance(dom), nil
 }
 
 // again makes a restored domain persistent that was so when it was saved, if its
