@@ -63,7 +63,7 @@ func destroy(c *call) error { return c.inst.Destroy(c.ctx) }
 func faults() []fault {
 	return slices.Concat(connectionFaults, lifeFaults(), waitFaults, resourceFaults, deviceFaults(), storedFaults, eventFaults,
 		loadFaults, matrixFaults, declaredFaults(), configFaults(), hangFaults(), guestStateFaults,
-		narrowLifeFaults(), nodeFaults(), nodeFaults(), narrowGuestFaults(), narrowResourceFaults(), narrowDeviceFaults(), truthFaults(), narrowStoredFaults(), narrowEventFaults(), narrowLoadFaults())
+		narrowLifeFaults(), nodeFaults(), narrowGuestFaults(), narrowResourceFaults(), narrowDeviceFaults(), truthFaults(), narrowStoredFaults(), narrowEventFaults(), narrowLoadFaults())
 }
 
 var connectionFaults = []fault{
