@@ -236,7 +236,7 @@ func (d *memDomain) Start(_ context.Context, o polyvisor.StartOptions) error {
 		d.run.begin()
 	}
 	d.h.emitLocked(d, polyvisor.Event{Type: polyvisor.EventStarted})
-	go d.guest(d.run)
+	go d.guest(d.run, d.config.Clone())
 	return nil
 }
 
@@ -259,13 +259,14 @@ func (d *memDomain) finish(r *memRun, reason polyvisor.StopReason, detail string
 	close(r.ended)
 }
 
-func (d *memDomain) guest(r *memRun) {
+// guest is what runs, with the definition that it was started with.
+func (d *memDomain) guest(r *memRun, c *polyvisor.Config) {
 	select {
 	case <-r.begun:
 	case <-r.ended:
 		return
 	}
-	cmdline := " " + d.config.Boot.CommandLine + " "
+	cmdline := " " + c.Boot.CommandLine + " "
 	has := func(word string) bool { return strings.Contains(cmdline, " "+word+" ") }
 	if has("poweroff") {
 		r.console.print([]byte("bye\r\n"))
@@ -286,7 +287,7 @@ func (d *memDomain) guest(r *memRun) {
 		switch {
 		case line == "poweroff":
 			d.finish(r, polyvisor.StopShutdown, "")
-		case line == "reboot" && d.config.OnReboot == polyvisor.ActionDestroy:
+		case line == "reboot" && c.OnReboot == polyvisor.ActionDestroy:
 			d.finish(r, polyvisor.StopReboot, "")
 		case line == "reboot":
 			r.console.print([]byte("restarted\r\n"))
