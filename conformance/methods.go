@@ -22,6 +22,8 @@ type method struct {
 	// follows is set if it changes the machine of an active domain, for its guest
 	// to follow.
 	follows bool
+	// needIn are features that it needs in some states only.
+	needIn func(st matrixState) []polyvisor.Feature
 	// op is the row of the transition table that rules it, empty if none does.
 	op polyvisor.Op
 	// code is what the method gives in a state where the table does not say so.
@@ -49,7 +51,7 @@ func (m method) want(c *C, st matrixState, mode string) string {
 		}
 		return polyvisor.CodeNotFound.String()
 	}
-	if st.active && !c.has(m.active...) {
+	if st.active && !c.has(m.active...) || m.needIn != nil && !c.has(m.needIn(st)...) {
 		return polyvisor.CodeUnsupported.String()
 	}
 	if m.follows && st.preserved() {
@@ -144,6 +146,13 @@ var methods = []method{
 	{name: "SetState shutoff", changes: true,
 		call: func(_ *C, ctx context.Context, d *polyvisor.Domain) error { return d.SetState(ctx, polyvisor.Shutoff) }},
 	{name: "SetState running", changes: true,
+		// From there the way would be Resume.
+		needIn: func(st matrixState) []polyvisor.Feature {
+			if st.state == polyvisor.ShuttingDown {
+				return features(polyvisor.FeatureSuspend)
+			}
+			return nil
+		},
 		code: unless(func(st matrixState) bool {
 			return st.state != polyvisor.ShuttingDown && !st.preserved()
 		}),
