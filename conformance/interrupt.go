@@ -119,6 +119,8 @@ var interruptions = []interruption{
 	},
 	{
 		name: "memory", need: features(polyvisor.FeatureMemory), rule: "SetMemory has either changed the definition, all figures of it, or nothing",
+		// A balloon, where there is one, keeps memory and maximum apart.
+		edit: func(c *C, cfg *polyvisor.Config) { matrixConfig(c)(cfg) },
 		ready: func(c *C, d *polyvisor.Domain) *polyvisor.Domain {
 			c.ok(d.SetMaxMemory(c.ctx, baseMemory(c)+32*polyvisor.MiB), "set the maximum")
 			c.ok(d.SetMemory(c.ctx, baseMemory(c)), "set the old size")
