@@ -289,9 +289,7 @@ func (i *instance) change(ctx context.Context, calls func(ctx context.Context, s
 	}
 	err = s.settle(ctx, nil, func(ctx context.Context) error { return calls(ctx, s) })
 	if monitorGone(err) {
-		if state, _, serr := s.State(ctx, &i.dom); number(serr) == libvirt.ErrNoDomain || serr == nil && !active(state) {
-			return as(polyvisor.ErrInvalidState, err)
-		}
+		return as(polyvisor.ErrInvalidState, err) // the run is over; there may be another by now
 	}
 	return s.failed(err)
 }
