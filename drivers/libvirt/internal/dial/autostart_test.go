@@ -86,7 +86,7 @@ func TestStartRealDaemon(t *testing.T) {
 	dir := os.Getenv(asNobody)
 	if dir == "" {
 		if _, err := exec.LookPath("libvirtd"); err != nil {
-			t.Skip("needs libvirtd: apt-get install libvirt-daemon-system")
+			t.Skip("needs libvirt: apt-get install libvirt-daemon")
 		}
 		if os.Geteuid() != 0 {
 			t.Skip("needs root, to be a user who has no daemon")

@@ -29,7 +29,7 @@ func startSSHD(t *testing.T, config string) *sshd {
 	t.Helper()
 	program, err := exec.LookPath("/usr/sbin/sshd")
 	if err != nil {
-		t.Skip("needs sshd: apt-get install openssh-server")
+		t.Skip("needs libvirt: its ssh transport is tried with sshd; apt-get install openssh-server")
 	}
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: sshd logs others in")
