@@ -10,6 +10,7 @@ import (
 	"github.com/digitalocean/go-libvirt"
 
 	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/classed"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/rpc"
 )
 
@@ -52,7 +53,7 @@ func (i *instance) OpenConsole(ctx context.Context, o polyvisor.ConsoleOptions) 
 	if err != nil {
 		s.close()
 		if number(err) == libvirt.ErrOperationFailed {
-			return nil, as(polyvisor.ErrBusy, err) // this is the one case in which libvirt says so
+			return nil, classed.As(polyvisor.ErrBusy, err) // this is the one case in which libvirt says so
 		}
 		return nil, s.failed(err)
 	}
@@ -134,7 +135,7 @@ func (c *console) why(err error) error {
 }
 
 // takenOver is what the former owner of a console reads.
-var takenOver = &classed{polyvisor.ErrBusy, errors.New("the console was taken over")}
+var takenOver = classed.As(polyvisor.ErrBusy, errors.New("the console was taken over"))
 
 // Write types.
 func (c *console) Write(p []byte) (int, error) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/domainxml"
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/classed"
 )
 
 // deviceFlags says what of a domain a change of its devices affects: the run of an
@@ -231,7 +232,7 @@ func (i *instance) diagnoseDevice(dev polyvisor.Device, err error) error {
 		c.Disks = []polyvisor.Disk{*disk}
 	}
 	if i.d.locked(c, err) {
-		return as(polyvisor.ErrBusy, err)
+		return classed.As(polyvisor.ErrBusy, err)
 	}
 	return i.d.diagnose(c, err)
 }

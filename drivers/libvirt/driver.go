@@ -11,6 +11,7 @@ import (
 
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/domainxml"
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/classed"
 )
 
 // Capabilities tells what was asked from the host when the connection was opened.
@@ -208,11 +209,11 @@ func (s *session) taken(ctx context.Context, id identity, err error) error {
 	switch number(err) {
 	case libvirt.ErrOperationFailed, libvirt.ErrOperationInvalid:
 		if errors.Is(s.free(ctx, id), polyvisor.ErrExists) {
-			return as(polyvisor.ErrExists, err)
+			return classed.As(polyvisor.ErrExists, err)
 		}
 	}
 	if f := from(err); f == fromXML || f == fromDomain {
-		return as(polyvisor.ErrInvalidConfig, err)
+		return classed.As(polyvisor.ErrInvalidConfig, err)
 	}
 	return s.failed(err)
 }

@@ -8,14 +8,9 @@ import (
 	"github.com/digitalocean/go-libvirt"
 
 	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/classed"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/rpc"
 )
-
-// classed gives a cause a class without adding to its text.
-type classed struct{ class, cause error }
-
-func (e *classed) Error() string   { return e.cause.Error() }
-func (e *classed) Unwrap() []error { return []error{e.class, e.cause} }
 
 // The parts of libvirt that an error comes from (virErrorDomain), where they say more
 // than its number.
@@ -99,18 +94,9 @@ func classify(err error) error {
 		return err
 	}
 	if s := sentinelOf(e); s != nil {
-		return &classed{s, err}
+		return classed.As(s, err)
 	}
 	return err
-}
-
-// as gives an error another class than its number stands for.
-func as(class, err error) error {
-	var c *classed
-	if errors.As(err, &c) {
-		err = c.cause
-	}
-	return &classed{class, err}
 }
 
 // lost is the error of calls while there is no connection.

@@ -11,6 +11,7 @@ import (
 	"github.com/digitalocean/go-libvirt"
 
 	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/classed"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/uri"
 )
 
@@ -56,9 +57,9 @@ func (d *driver) diagnose(c *polyvisor.Config, err error) error {
 		_, serr := os.Stat(f.File.Path)
 		switch {
 		case errors.Is(serr, fs.ErrNotExist):
-			return as(polyvisor.ErrNotFound, fmt.Errorf("%s: %s does not exist: %w", f.Field, f.File.Path, err))
+			return classed.As(polyvisor.ErrNotFound, fmt.Errorf("%s: %s does not exist: %w", f.Field, f.File.Path, err))
 		case errors.Is(serr, fs.ErrPermission):
-			return as(polyvisor.ErrPermission, err)
+			return classed.As(polyvisor.ErrPermission, err)
 		}
 	}
 	return err
@@ -74,7 +75,7 @@ func (i *instance) diagnose(ctx context.Context, s *session, err error) error {
 		return err
 	}
 	if i.d.locked(c, err) {
-		return as(polyvisor.ErrBusy, err)
+		return classed.As(polyvisor.ErrBusy, err)
 	}
 	if err := i.d.diagnose(c, err); polyvisor.CodeOf(err) != polyvisor.CodeUnknown {
 		return err
@@ -83,7 +84,7 @@ func (i *instance) diagnose(ctx context.Context, s *session, err error) error {
 		// A start that failed by itself leaves another reason.
 		state, reason, serr := s.State(ctx, &i.dom)
 		if serr == nil && (active(state) || reason == int32(libvirt.DomainShutoffDestroyed)) {
-			return as(polyvisor.ErrInvalidState, fmt.Errorf("someone else has started or destroyed the domain meanwhile: %w", err))
+			return classed.As(polyvisor.ErrInvalidState, fmt.Errorf("someone else has started or destroyed the domain meanwhile: %w", err))
 		}
 	}
 	return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/domainxml"
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/classed"
 )
 
 // instance is a reference to a domain. libvirt finds a domain by its UUID; the name
@@ -186,7 +187,7 @@ func (i *instance) read(ctx context.Context, s *session, flags libvirt.DomainXML
 // legal in a domain's state as an internal error of its own.
 func stateTrouble(err error) error {
 	if from(err) == fromTest {
-		return as(polyvisor.ErrInvalidState, err)
+		return classed.As(polyvisor.ErrInvalidState, err)
 	}
 	return err
 }
@@ -221,7 +222,7 @@ func (i *instance) Start(ctx context.Context, o polyvisor.StartOptions) error {
 	}
 	err = i.diagnose(ctx, s, s.failed(err))
 	if destroyed && polyvisor.CodeOf(err) == polyvisor.CodeUnknown {
-		err = as(polyvisor.ErrInvalidState, fmt.Errorf("the domain was destroyed meanwhile: %w", err))
+		err = classed.As(polyvisor.ErrInvalidState, fmt.Errorf("the domain was destroyed meanwhile: %w", err))
 	}
 	return err
 }
@@ -289,7 +290,7 @@ func (i *instance) change(ctx context.Context, calls func(ctx context.Context, s
 	}
 	err = s.settle(ctx, nil, func(ctx context.Context) error { return calls(ctx, s) })
 	if monitorGone(err) {
-		return as(polyvisor.ErrInvalidState, err) // the run is over; there may be another by now
+		return classed.As(polyvisor.ErrInvalidState, err) // the run is over; there may be another by now
 	}
 	return s.failed(err)
 }

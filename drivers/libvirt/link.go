@@ -14,6 +14,7 @@ import (
 
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/auth"
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/classed"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/dial"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/remote"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/rpc"
@@ -172,7 +173,7 @@ func (s *session) failed(err error) error {
 	case errors.Is(err, rpc.ErrLost), errors.Is(err, rpc.ErrClosed):
 		return lost(err)
 	case errors.Is(err, rpc.ErrTooLarge):
-		return &classed{polyvisor.ErrInvalidConfig, err}
+		return classed.As(polyvisor.ErrInvalidConfig, err)
 	}
 	return classify(err)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/domainxml"
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/classed"
 )
 
 // metadataPrefix is the prefix of our namespace in the XML of domains.
@@ -98,7 +99,7 @@ func (i *instance) Rename(ctx context.Context, name string) error {
 			return nil
 		}
 		if dom, lerr := s.LookupByName(ctx, name); lerr == nil && dom.UUID != i.dom.UUID {
-			return as(polyvisor.ErrExists, err)
+			return classed.As(polyvisor.ErrExists, err)
 		}
 		return err
 	})

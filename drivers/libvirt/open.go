@@ -12,6 +12,7 @@ import (
 
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/auth"
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/classed"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/dial"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/rpc"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/uri"
@@ -166,7 +167,7 @@ func opening(ctx context.Context, err error) error {
 	}
 	for _, c := range openingClasses {
 		if errors.Is(err, c.cause) {
-			return &classed{c.class, err}
+			return classed.As(c.class, err)
 		}
 	}
 	return classify(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/digitalocean/go-libvirt"
 
 	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/classed"
 )
 
 // savedNamespace marks the run of a persistent domain that is being saved, so that
@@ -150,7 +151,7 @@ func (d *driver) Restore(ctx context.Context, path string, o polyvisor.StartOpti
 		return nil, err
 	default:
 		if errors.Is(d.active(ctx, s, id), polyvisor.ErrExists) {
-			return nil, as(polyvisor.ErrExists, err)
+			return nil, classed.As(polyvisor.ErrExists, err)
 		}
 		return nil, d.damaged(s, path, err)
 	}
@@ -186,7 +187,7 @@ func (d *driver) damaged(s *session, path string, err error) error {
 	default:
 		return err
 	}
-	return as(polyvisor.ErrInvalidConfig, err)
+	return classed.As(polyvisor.ErrInvalidConfig, err)
 }
 
 // restorable gives ErrExists if the domain in a file is active, or defined with the

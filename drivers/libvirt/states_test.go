@@ -12,6 +12,7 @@ import (
 	"libvirt.org/go/libvirtxml"
 
 	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/classed"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/remote"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/rpc"
 )
@@ -77,7 +78,7 @@ func TestClassesOfErrors(t *testing.T) {
 			continue
 		}
 		assert.ErrorIs(t, err, tt.want)
-		other := as(polyvisor.ErrBusy, err)
+		other := classed.As(polyvisor.ErrBusy, err)
 		assert.Equal(t, polyvisor.CodeBusy, polyvisor.CodeOf(classify(other)), "a class is given once")
 	}
 }

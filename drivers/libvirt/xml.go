@@ -8,6 +8,7 @@ import (
 
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/domainxml"
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/classed"
 )
 
 // DefineXML stores a domain as it is written.
@@ -44,7 +45,7 @@ func (i *instance) AttachDeviceXML(ctx context.Context, xml string) error {
 	return i.deviceXML(ctx, xml, func(ctx context.Context, s *session, dev polyvisor.Device, flags libvirt.DomainDeviceModifyFlags) error {
 		if dev != nil {
 			if _, err := i.find(ctx, s, dev); err == nil {
-				return &classed{polyvisor.ErrExists, errTaken}
+				return classed.As(polyvisor.ErrExists, errTaken)
 			}
 		}
 		return s.Attach(ctx, &i.dom, xml, flags)
@@ -98,7 +99,7 @@ func (i *instance) deviceXML(ctx context.Context, xml string, f func(ctx context
 		}
 		err = f(ctx, s, dev, flags)
 		if number(err) == libvirt.ErrConfigUnsupported && reportedBy(err) == fromDomain {
-			return as(polyvisor.ErrInvalidConfig, err) // there is no such device at all
+			return classed.As(polyvisor.ErrInvalidConfig, err) // there is no such device at all
 		}
 		return err
 	})

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/classed"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/rpc"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/uri"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/xdr"
@@ -32,18 +33,9 @@ var (
 	ErrConfig = errors.New("authentication is not configured")
 )
 
-// kindError gives an error one of the kinds above without changing its text.
-type kindError struct {
-	kind error
-	err  error
-}
-
-func (e *kindError) Error() string        { return e.err.Error() }
-func (e *kindError) Unwrap() error        { return e.err }
-func (e *kindError) Is(target error) bool { return target == e.kind }
-
+// fail makes an error of one of the kinds above.
 func fail(kind error, format string, args ...any) error {
-	return &kindError{kind, fmt.Errorf(format, args...)}
+	return classed.Errorf(kind, format, args...)
 }
 
 // Caller makes calls to the daemon, as rpc.Client does.
@@ -66,9 +58,9 @@ type Options struct {
 	Credentials func(ctx context.Context, kind, about string) (user, password string, err error)
 }
 
-// Program and procedures of src/remote/remote_protocol.x.
+// Program and procedures for authentication of src/remote/remote_protocol.x.
 const (
-	program       = 0x20008086
+	program       = rpc.ProgramRemote
 	procAuthList  = 66
 	procSASLInit  = 67
 	procSASLStart = 68

@@ -21,6 +21,7 @@ import (
 	"net"
 	"sync/atomic"
 
+	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/classed"
 	"github.com/polyvisor/polyvisor/drivers/libvirt/internal/uri"
 )
 
@@ -34,18 +35,9 @@ var (
 	ErrUnreachable = errors.New("not reachable")
 )
 
-// kindError gives an error one of the kinds above without changing its text.
-type kindError struct {
-	kind error
-	err  error
-}
-
-func (e *kindError) Error() string        { return e.err.Error() }
-func (e *kindError) Unwrap() error        { return e.err }
-func (e *kindError) Is(target error) bool { return target == e.kind }
-
+// fail makes an error of one of the kinds above.
 func fail(kind error, format string, args ...any) error {
-	return &kindError{kind, fmt.Errorf(format, args...)}
+	return classed.Errorf(kind, format, args...)
 }
 
 // Kinds of credentials that Options.Credentials is asked for.
