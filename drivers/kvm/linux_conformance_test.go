@@ -24,8 +24,10 @@ var asked = []string{
 
 // mute are the cases that want a guest's word, and learn nothing from that of Linux.
 var mute = map[string]string{
-	"life/guest-states": "the guest has no word that blocks or lingers",
-	"matrix/crashed":    "a crash is the same to a hundred methods, each of which would boot a guest",
+	"life/guest-states":  "the guest has no word that blocks or lingers",
+	"matrix/blocked":     "the guest has no word that blocks",
+	"matrix/in-shutdown": "the guest has no word that lingers",
+	"matrix/crashed":     "a crash is the same to a hundred methods, each of which would boot a guest",
 }
 
 // several are the cases whose guests have more than one virtual CPU.
