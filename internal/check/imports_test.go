@@ -49,6 +49,8 @@ var rules = []rule{
 
 	{pkg: internals + "kvmapi", allow: []string{unix}, reason: "the only place with ioctls"},
 	{pkg: internals + "guestmem", allow: []string{unix}, reason: "mmap; the only other place with unsafe"},
+	{pkg: internals + "virtq", allow: []string{internals + "guestmem"}, pure: true, reason: "rings in memory that it is given; knows neither PCI nor KVM"},
+	{pkg: internals + "virtq/virtqtest", allow: []string{internals + "guestmem", internals + "virtq"}, reason: "the driver's side, for tests"},
 	{pkg: internals + "bus", pure: true, reason: "address decoding is tested without a machine"},
 	{pkg: internals + "irq", pure: true, reason: "as bus"},
 	{pkg: internals + "serial", pure: true, reason: "devices take callbacks, never the machine"},
