@@ -10,6 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// hasVirtio says whether there is a device by the vendor that all virtio devices have.
+func hasVirtio() bool {
+	const bus = "/sys/bus/pci/devices"
+	for _, dev := range names(bus) {
+		if strings.TrimSpace(read(bus+"/"+dev+"/vendor")) == "0x1af4" {
+			return true
+		}
+	}
+	return false
+}
+
 // onDevice runs the commands about devices other than disks.
 func onDevice(cmd, arg string) bool {
 	switch cmd {
@@ -20,6 +31,14 @@ func onDevice(cmd, arg string) bool {
 			}
 			attr := func(file string) string { return strings.TrimSpace(read("/sys/class/net/" + name + "/" + file)) }
 			say(name + " " + attr("address") + " " + attr("mtu"))
+		}
+	case "pci":
+		const bus = "/sys/bus/pci/devices"
+		for _, dev := range names(bus) {
+			id := func(file string) string {
+				return strings.TrimPrefix(strings.TrimSpace(read(bus+"/"+dev+"/"+file)), "0x")
+			}
+			say(dev + " " + id("vendor") + ":" + id("device"))
 		}
 	case "random":
 		say(hardwareRandom(arg))
