@@ -14,7 +14,7 @@ var features = []polyvisor.Feature{
 }
 
 const (
-	noPCI     = "the engine has no PCI bus and thus no virtio devices"
+	noDevice  = "the engine has no such device"
 	noHotplug = "the engine does not announce new processors to a running guest (no ACPI processor hot-plug)"
 )
 
@@ -22,19 +22,19 @@ const (
 var reasons = map[polyvisor.Feature]string{
 	polyvisor.FeatureSave:           "the engine cannot write the state of its devices and of the interrupt controllers to a file",
 	polyvisor.FeatureVCPUConfig:     "a weight needs a cgroup for each vCPU's thread, and the driver makes no cgroups",
-	polyvisor.FeatureDevices:        noPCI,
+	polyvisor.FeatureDevices:        "the engine does not announce devices to a running guest (no PCI hot-plug)",
 	polyvisor.FeatureConsoleFiles:   "the console goes to a log file and to whoever opens it, not to files of the caller",
 	polyvisor.FeatureHypervisorLog:  "the VM process writes to vmm.log in the domain's state directory and nowhere else",
 	polyvisor.FeatureInstanceID:     "an instance ID identifies a protected guest, and the engine runs none",
 	polyvisor.FeatureFirmware:       "the engine boots kernels directly and has neither flash memory nor disks for a firmware",
 	polyvisor.FeatureMemoryBacking:  "guest memory is anonymous memory of the VM process",
-	polyvisor.FeatureBalloon:        noPCI,
+	polyvisor.FeatureBalloon:        noDevice,
 	polyvisor.FeatureMaxVCPUs:       noHotplug,
 	polyvisor.FeatureTopology:       "a guest sees one socket with a core for each vCPU",
-	polyvisor.FeatureDisks:          noPCI,
-	polyvisor.FeatureNICs:           noPCI,
-	polyvisor.FeatureShares:         noPCI,
-	polyvisor.FeatureVsock:          noPCI,
+	polyvisor.FeatureDisks:          noDevice,
+	polyvisor.FeatureNICs:           noDevice,
+	polyvisor.FeatureShares:         noDevice,
+	polyvisor.FeatureVsock:          noDevice,
 	polyvisor.FeatureProtected:      "the engine uses neither AMD SEV nor Intel TDX",
 	polyvisor.FeatureHypervisorAuth: "it authenticates a protected guest, and the engine runs none",
 }
