@@ -32,6 +32,7 @@ func fullConfig() *polyvisor.Config {
 		Log: polyvisor.Path("/hv.log"),
 		Disks: []polyvisor.Disk{{
 			Target: "vda", Source: polyvisor.Path("/a.qcow2"), Format: polyvisor.FormatQCOW2, Mode: polyvisor.DeviceReadOnly, Serial: "S1",
+			Cache: polyvisor.CacheNone, Queues: 2,
 		}},
 		NICs: []polyvisor.NIC{{
 			MAC: polyvisor.MAC{0x52, 0x54, 0, 1, 2, 3}, Network: polyvisor.NetworkBridge, Source: "br0", MTU: 1400,
@@ -81,7 +82,7 @@ func TestConfigJSON(t *testing.T) {
 		"vcpu": [{"number": 1, "affinity": "0,2-3", "weight": 200}, {"number": 3, "weight": 1}],
 		"boot": {"kernel": "/boot/vmlinuz", "initrd": "/boot/initrd.img", "cmdline": "console=ttyS0"},
 		"console": {"log": "/var/log/web", "out": "/out", "in": "/in"}, "log": "/hv.log",
-		"disks": [{"target": "vda", "source": "/a.qcow2", "format": "qcow2", "mode": "ro", "serial": "S1"}],
+		"disks": [{"target": "vda", "source": "/a.qcow2", "format": "qcow2", "mode": "ro", "serial": "S1", "cache": "none", "queues": 2}],
 		"nics": [{"mac": "52:54:00:01:02:03", "network": "bridge", "source": "br0", "mtu": 1400}],
 		"shares": [{"tag": "home", "source": "/home", "mode": "rw-force"}],
 		"rng": {"source": "/dev/hwrng", "bytes_per_second": 1024}, "vsock": {"cid": 5}, "protected": true, "hypervisor_auth": true,
@@ -330,9 +331,9 @@ func TestValidate(t *testing.T) {
 		{"disks", polyvisor.Config{Name: "a", Disks: []polyvisor.Disk{
 			{Target: "VDA", Source: polyvisor.Path("/a")}, {Target: "vdb"}, {Source: polyvisor.Path("/c"), Format: "vmdk"},
 			{Target: "vdd", Source: polyvisor.Path("/d"), Serial: strings.Repeat("s", 21)}, {Target: "vdd", Source: polyvisor.Path("/d"), Mode: 4},
-			{Source: polyvisor.Path("/f"), Serial: "a b"},
+			{Source: polyvisor.Path("/f"), Serial: "a b"}, {Source: polyvisor.Path("/g"), Cache: "directsync"}, {Source: polyvisor.Path("/h"), Queues: 65},
 		}}, []string{`disk "VDA": the target wants`, `disk "vdb": no source`, `disk "": format "vmdk"`, `disk "vdd": serial`, `disk "vdd": unknown device mode 4`,
-			`disk "vdd": another disk`, `disk "": serial "a b"`}},
+			`disk "vdd": another disk`, `disk "": serial "a b"`, `disk "": cache "directsync"`, `disk "": 65 queues`}},
 		{"NICs", polyvisor.Config{Name: "a", NICs: []polyvisor.NIC{
 			{MAC: polyvisor.MAC{1}}, {Source: "br0"}, {Network: polyvisor.NetworkTap}, {Network: "wifi"}, {MTU: 67}, {MTU: 65536},
 			{MAC: polyvisor.MAC{2}}, {MAC: polyvisor.MAC{2}},

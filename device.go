@@ -83,7 +83,34 @@ type Disk struct {
 	Mode DeviceMode `json:"mode,omitzero"`
 	// Serial is the serial number that the guest sees, at most 20 bytes.
 	Serial string `json:"serial,omitempty"`
+	// Cache says when what the guest writes is safe; empty leaves the choice among
+	// the safe ways to the driver.
+	Cache CacheMode `json:"cache,omitempty"`
+	// Queues is how many request queues the guest sees, at most 64; 0 leaves it to
+	// the driver.
+	Queues int `json:"queues,omitempty"`
 }
+
+// CacheMode says what of the host stands between a guest's writes and the
+// storage, in libvirt's words (the attribute cache of a disk's driver).
+type CacheMode string
+
+// The cache modes.
+const (
+	// CacheWriteback: writes are in the host's page cache when they complete, and
+	// durable when a flush of the guest completes.
+	CacheWriteback CacheMode = "writeback"
+	// CacheWritethrough: a write is durable when it completes.
+	CacheWritethrough CacheMode = "writethrough"
+	// CacheNone is CacheWriteback past the host's page cache (O_DIRECT).
+	CacheNone CacheMode = "none"
+	// CacheUnsafe: a flush does nothing. A power cut of the host loses data that
+	// the guest was told is safe.
+	CacheUnsafe CacheMode = "unsafe"
+)
+
+// maxDiskQueues bounds Disk.Queues.
+const maxDiskQueues = 64
 
 // DiskFormat is the format of a disk image.
 type DiskFormat string

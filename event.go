@@ -23,8 +23,12 @@ const (
 	// EventDeviceAdded and EventDeviceRemoved name the device in Device.
 	EventDeviceAdded   EventType = "device-added"
 	EventDeviceRemoved EventType = "device-removed"
-	EventMemory        EventType = "memory" // the guest's memory changed
-	EventLabels        EventType = "labels" // labels, title or autostart changed
+	// EventDeviceError: what is behind a device failed, as on a full disk or when
+	// the helper of a network ends. Device names it, Detail says what happened. The
+	// guest has been told in the device's own way, and runs on.
+	EventDeviceError EventType = "device-error"
+	EventMemory      EventType = "memory" // the guest's memory changed
+	EventLabels      EventType = "labels" // labels, title or autostart changed
 
 	// EventGap stands for events that were lost because they came faster than
 	// they were read: Lost says how many, if known. The state of every domain
@@ -52,6 +56,8 @@ type Event struct {
 	Stop *Stop `json:"stop,omitempty"`
 	// Device is the DeviceID of the device that an event is about.
 	Device string `json:"device,omitempty"`
+	// Detail says for people what went wrong (EventDeviceError).
+	Detail string `json:"detail,omitempty"`
 	// Lost is the number of events that an EventGap stands for; 0 if not known.
 	Lost uint64 `json:"lost,omitempty"`
 }

@@ -37,6 +37,22 @@ type DiskStats struct {
 	WriteBytes    Bytes  `json:"write_bytes"`
 	FlushRequests uint64 `json:"flush_requests"`
 	Errors        uint64 `json:"errors"`
+	// Latency counts the requests by how long they took; zero if the driver does
+	// not tell.
+	Latency Latency `json:"latency,omitzero"`
+}
+
+// Latency is a histogram: the first number counts what took less than 1
+// microsecond, each further one what took less than twice the bound before, the
+// last all that took longer (about a quarter of a second and more).
+type Latency [20]uint64
+
+// Count is how many were counted.
+func (l Latency) Count() (n uint64) {
+	for _, c := range l {
+		n += c
+	}
+	return n
 }
 
 // NICStats are the counters of a network interface, as the guest sees them.

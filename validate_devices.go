@@ -241,6 +241,14 @@ func (p *problems) disk(d *Disk) {
 	if len(d.Serial) > maxSerial || strings.ContainsFunc(d.Serial, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		p.add("%s: serial %q; want at most %d printable ASCII characters", name, d.Serial, maxSerial)
 	}
+	switch d.Cache {
+	case "", CacheWriteback, CacheWritethrough, CacheNone, CacheUnsafe:
+	default:
+		p.add("%s: cache %q; want %q, %q, %q or %q", name, d.Cache, CacheWriteback, CacheWritethrough, CacheNone, CacheUnsafe)
+	}
+	if d.Queues < 0 || d.Queues > maxDiskQueues {
+		p.add("%s: %d queues; want 1 to %d, or 0 to let the driver choose", name, d.Queues, maxDiskQueues)
+	}
 	p.mode(name, d.Mode)
 }
 

@@ -268,7 +268,7 @@ var obeyed = map[string]string{
 	"Console.Log": "console/log", "Console.Out.Path": "console/files", "Console.In.Path": "console/files", "Log.Path": "console/hypervisor-log",
 	"Console.Out.Open": "files/open", "Console.In.Open": "files/open", "Log.Open": "files/open",
 	"Disks": "files/missing", "Disks.Target": "stats/domain", "Disks.Source.Path": "device/disk-config", "Disks.Source.Open": "files/run-keeps-them",
-	"Disks.Format": "the suite has no image that is not raw", "Disks.Mode": "files/writable", "Disks.Serial": noWord,
+	"Disks.Format": "the suite has no image that is not raw", "Disks.Mode": "files/writable", "Disks.Serial": noWord, "Disks.Cache": "the host would have to lose its power", "Disks.Queues": noWord,
 	"NICs": "stats/domain", "NICs.MAC": "stats/domain", "NICs.Network": "a bridge would have to be there", "NICs.Source": "a bridge would have to be there", "NICs.MTU": noWord,
 	"Shares": noWord, "Shares.Tag": noWord, "Shares.Source": "device/share-config", "Shares.Mode": noWord,
 	"RNG": noWord, "RNG.Source": noWord, "RNG.BytesPerSecond": noWord, "Vsock": noWord, "Vsock.CID": noWord, "Protected": noWord, "HypervisorAuth": noWord,

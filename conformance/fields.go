@@ -136,8 +136,11 @@ func (c *C) fullConfig(name string) *polyvisor.Config {
 		when(k.need, func() {
 			dev := k.device(c, 1)
 			k.change(dev)
-			if r, ok := dev.(*polyvisor.RNG); ok {
-				r.Source = "/dev/urandom"
+			switch dev := dev.(type) {
+			case *polyvisor.RNG:
+				dev.Source = "/dev/urandom"
+			case *polyvisor.Disk:
+				dev.Cache, dev.Queues = polyvisor.CacheWritethrough, 1
 			}
 			addDevice(cfg, dev)
 		})
@@ -160,7 +163,7 @@ func (c *C) unrunConfigs() []*polyvisor.Config {
 		cfg.Boot = polyvisor.Boot{Kernel: polyvisor.Path(c.path("no-kernel")), Initrd: polyvisor.Path(c.path("no-initrd")), CommandLine: "root=/dev/vda quiet"}
 	}
 	if c.has(polyvisor.FeatureDisks) {
-		addDevice(cfg, &polyvisor.Disk{Source: polyvisor.Path(c.path("no-image")), Format: polyvisor.FormatQCOW2})
+		addDevice(cfg, &polyvisor.Disk{Source: polyvisor.Path(c.path("no-image")), Format: polyvisor.FormatQCOW2, Cache: polyvisor.CacheUnsafe, Queues: 2})
 	}
 	if c.has(polyvisor.FeatureNICs) {
 		addDevice(cfg, &polyvisor.NIC{MAC: polyvisor.MAC{0x52, 0x54, 0, 0xc0, 0xff, 9}, Network: polyvisor.NetworkBridge, Source: "br-kept"})

@@ -122,6 +122,11 @@ func diskXML(d *polyvisor.Disk) *libvirtxml.DomainDisk {
 		Target: &libvirtxml.DomainDiskTarget{Dev: d.Target, Bus: "virtio"},
 		Serial: d.Serial,
 	}
+	x.Driver.Cache = string(d.Cache)
+	if d.Queues != 0 {
+		queues := uint(d.Queues)
+		x.Driver.Queues = &queues
+	}
 	switch d.Mode {
 	case polyvisor.DeviceReadOnly:
 		x.ReadOnly = &libvirtxml.DomainDiskReadOnly{}

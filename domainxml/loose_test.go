@@ -25,7 +25,7 @@ const foreign = `<domain type='kvm' id='7'>
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
     <disk type='file' device='disk'>
-      <driver name='qemu' type='qcow2' cache='none'/>
+      <driver name='qemu' type='qcow2' cache='none' io='native'/>
       <source file='/images/a.qcow2' index='2'/>
       <target dev='sda' bus='sata'/>
       <alias name='sata0-0-0'/>
@@ -50,7 +50,7 @@ func TestParseLooseGivesWhatItCan(t *testing.T) {
 	assert.Equal(t, polyvisor.GiB, int(c.Memory))
 	assert.Equal(t, []int{2, 4}, []int{c.VCPUs, c.MaxVCPUs})
 	require.Len(t, c.Disks, 1, "a drive without medium and a disk on the network cannot be said")
-	assert.Equal(t, polyvisor.Disk{Target: "sda", Source: polyvisor.Path("/images/a.qcow2"), Format: polyvisor.FormatQCOW2}, c.Disks[0])
+	assert.Equal(t, polyvisor.Disk{Target: "sda", Source: polyvisor.Path("/images/a.qcow2"), Format: polyvisor.FormatQCOW2, Cache: polyvisor.CacheNone}, c.Disks[0])
 	require.Len(t, c.NICs, 1)
 	assert.Equal(t, "br0", c.NICs[0].Source)
 	assert.NoError(t, c.Validate(), "what is given is a valid Config")
@@ -60,7 +60,7 @@ func TestParseLooseGivesWhatItCan(t *testing.T) {
 	}
 	for _, want := range []string{
 		"domain/devices/disk[2]", "domain/devices/disk[3]", "domain/devices/interface[2]", "domain/devices/graphics",
-		"domain/devices/disk[1]/driver/@cache", "domain/on_crash", "domain/metadata/{https://example.org/o}other", "domain/os/@firmware",
+		"domain/devices/disk[1]/driver/@io", "domain/on_crash", "domain/metadata/{https://example.org/o}other", "domain/os/@firmware",
 	} {
 		assert.Contains(t, told, want)
 	}

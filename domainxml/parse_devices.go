@@ -184,6 +184,16 @@ func (r *reader) disk(n *node) *polyvisor.Disk {
 		if f := r.only(k, "type", string(polyvisor.FormatRaw), string(polyvisor.FormatQCOW2)); f != "" {
 			d.Format = polyvisor.DiskFormat(f)
 		}
+		caches := []string{"default", string(polyvisor.CacheWriteback), string(polyvisor.CacheWritethrough), string(polyvisor.CacheNone), string(polyvisor.CacheUnsafe)}
+		if c := r.only(k, "cache", caches...); c != "default" {
+			d.Cache = polyvisor.CacheMode(c)
+		}
+		if _, ok := k.attr("queues"); ok {
+			d.Queues = int(r.attrNumber(k, "queues", math.MaxInt32))
+			if d.Queues == 0 && k.value("queues") == "0" {
+				r.add(k, "/@queues", "0 queues; leave it out to let the hypervisor choose")
+			}
+		}
 	}
 	if k := r.one(n, "source"); k != nil {
 		d.Source.Path = r.need(k, file)

@@ -141,6 +141,8 @@ func random(r *rand.Rand) *polyvisor.Config {
 			d.Target = "sd" + string(rune('a'+i))
 		}
 		d.Format = []polyvisor.DiskFormat{"", polyvisor.FormatRaw, polyvisor.FormatQCOW2}[r.IntN(3)]
+		d.Cache = []polyvisor.CacheMode{"", polyvisor.CacheWriteback, polyvisor.CacheWritethrough, polyvisor.CacheNone, polyvisor.CacheUnsafe}[r.IntN(5)]
+		d.Queues = r.IntN(3) * r.IntN(33)
 		c.Disks = append(c.Disks, d)
 	}
 	for i := range r.IntN(4) {

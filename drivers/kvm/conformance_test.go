@@ -44,7 +44,7 @@ func conformanceHarness(t *testing.T) conformance.Harness {
 	}
 	h := harnessOn(t, "kvm:///session?"+q.Encode())
 	h.Config = &polyvisor.Config{Memory: 64 * polyvisor.MiB}
-	h.Guest, h.Kernel = conformance.BuiltinGuest(), testkernel.ELF()
+	h.Guest, h.Kernel = conformance.BuiltinGuest().WithoutDevices(), testkernel.ELF()
 	return h
 }
 

@@ -221,9 +221,11 @@ func (s *eventHub) tell(e store.Event) {
 		if !known {
 			r = s.followLocked(store.Active{UUID: e.UUID, Name: e.Name, Token: e.Run, Dir: s.d.store.RunDir(e.UUID)})
 		}
-		r.paused, r.told = e.Paused, true
+		if e.Type != store.EventDeviceError { // which does not say whether it is paused
+			r.paused, r.told = e.Paused, true
+		}
 	}
-	out := polyvisor.Event{Type: polyvisor.EventType(e.Type), Time: e.Time, Name: e.Name, UUID: uuid.UUID(e.UUID)}
+	out := polyvisor.Event{Type: polyvisor.EventType(e.Type), Time: e.Time, Name: e.Name, UUID: uuid.UUID(e.UUID), Device: e.Device, Detail: e.Detail}
 	switch {
 	case e.Type == store.EventStopped:
 		stop := polyvisor.Stop{Time: e.Time}

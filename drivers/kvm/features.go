@@ -10,6 +10,7 @@ var features = []polyvisor.Feature{
 	polyvisor.FeatureMaxMemory, polyvisor.FeatureVCPUs, polyvisor.FeatureVCPUInfo, polyvisor.FeatureVCPUPin,
 	polyvisor.FeatureLabels, polyvisor.FeatureAutostart, polyvisor.FeatureRename, polyvisor.FeatureStats,
 	polyvisor.FeatureEvents, polyvisor.FeatureXML, polyvisor.FeaturePreserve, polyvisor.FeatureRenameRestart,
+	polyvisor.FeatureRNG,
 }
 
 const (
@@ -33,7 +34,6 @@ var reasons = map[polyvisor.Feature]string{
 	polyvisor.FeatureDisks:          noPCI,
 	polyvisor.FeatureNICs:           noPCI,
 	polyvisor.FeatureShares:         noPCI,
-	polyvisor.FeatureRNG:            noPCI,
 	polyvisor.FeatureVsock:          noPCI,
 	polyvisor.FeatureProtected:      "the engine uses neither AMD SEV nor Intel TDX",
 	polyvisor.FeatureHypervisorAuth: "it authenticates a protected guest, and the engine runs none",

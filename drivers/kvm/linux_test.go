@@ -46,9 +46,9 @@ func newLab(t *testing.T) *lab {
 		}
 	}
 	if l.initrd == "" {
-		o := testguest.Options{Release: release, Modules: testguest.ButtonModules()}
+		o := testguest.Options{Release: release, Modules: testguest.ButtonModules(), DeviceModules: testguest.DeviceModules()}
 		if release == "" {
-			o.Modules = nil
+			o.Modules, o.DeviceModules = nil, nil
 		}
 		if l.initrd, err = testguest.WriteInitramfs(patiently(t), t.TempDir(), o); err != nil {
 			t.Skipf("needs an initial RAM disk in POLYVISOR_TEST_INITRD, or the go command: %v", err)

@@ -147,6 +147,7 @@ func (i *instance) Stats(ctx context.Context) (polyvisor.Stats, error) {
 	}
 	if v.status != nil {
 		s.Exits = v.status.Exits
+		s.Disks, s.NICs = diskStats(v.status.Disks), nicStats(v.status.NICs)
 	}
 	s.VCPUs, err = i.vcpus(ctx, v)
 	return s, err

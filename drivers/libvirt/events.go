@@ -2,6 +2,7 @@ package libvirt
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -219,6 +220,8 @@ func (h *hub) translate(e *remote.Event, ran bool) (out polyvisor.Event, alias s
 		out.Type, alias = polyvisor.EventDeviceAdded, e.Alias
 	case libvirt.DomainEventIDDeviceRemoved:
 		out.Type, alias = polyvisor.EventDeviceRemoved, e.Alias
+	case libvirt.DomainEventIDIoErrorReason:
+		out.Type, out.Detail, alias = polyvisor.EventDeviceError, ioError(e), e.Alias
 	case libvirt.DomainEventIDBalloonChange:
 		out.Type = polyvisor.EventMemory
 		return out, "", !h.d.records.of(id).ballooned(e.Actual)
@@ -234,6 +237,23 @@ func (h *hub) translate(e *remote.Event, ran bool) (out polyvisor.Event, alias s
 		return out, "", false
 	}
 	return out, alias, true
+}
+
+// ioError says for people what a disk's error was.
+func ioError(e *remote.Event) string {
+	reason := "I/O error"
+	switch e.Reason {
+	case "":
+	case "enospc":
+		reason = "no space left on device"
+	default:
+		reason += " (" + e.Reason + ")"
+	}
+	text := fmt.Sprintf("%s: %s", e.Source, reason)
+	if e.Action == libvirt.DomainEventIoErrorPause {
+		text += "; the hypervisor has suspended the domain: mend the cause and resume it"
+	}
+	return text
 }
 
 // lifecycle says what a lifecycle event means. The details of some are no change of

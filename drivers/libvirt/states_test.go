@@ -198,6 +198,27 @@ func TestHub(t *testing.T) {
 	assert.Equal(t, []polyvisor.EventType{polyvisor.EventStarted, polyvisor.EventRebooted, polyvisor.EventSuspended, polyvisor.EventStopped, polyvisor.EventRenamed}, got)
 }
 
+// A disk's error says where, what, and what is to be done.
+func TestIOErrorIsADeviceError(t *testing.T) {
+	h := &hub{d: &driver{log: Options{}.complete().Logger}}
+	for _, tt := range []struct {
+		reason string
+		action libvirt.DomainEventIOErrorAction
+		want   string
+	}{
+		{"", libvirt.DomainEventIoErrorReport, "/i.img: I/O error"},
+		{"eio", libvirt.DomainEventIoErrorReport, "/i.img: I/O error (eio)"},
+		{"enospc", libvirt.DomainEventIoErrorPause, "/i.img: no space left on device; the hypervisor has suspended the domain: mend the cause and resume it"},
+	} {
+		e := remote.Event{ID: libvirt.DomainEventIDIoErrorReason, Source: "/i.img", Alias: "virtio-disk0", Reason: tt.reason, Action: tt.action}
+		out, alias, tell := h.translate(&e, false)
+		assert.True(t, tell)
+		assert.Equal(t, polyvisor.EventDeviceError, out.Type)
+		assert.Equal(t, "virtio-disk0", alias)
+		assert.Equal(t, tt.want, out.Detail)
+	}
+}
+
 func TestStartsKnowOfDestroys(t *testing.T) {
 	id := libvirt.UUID{9}
 	noteDestroy(id)

@@ -25,6 +25,9 @@ type Options struct {
 	// what is built into the kernel left out. They are loaded in this order,
 	// before the first command.
 	Modules []string
+	// DeviceModules are loaded after them in a machine that has virtio devices, which
+	// the others shall not wait for.
+	DeviceModules []string
 	// ModulesRoot replaces /lib/modules.
 	ModulesRoot string
 	// Files are further files: path in the guest to contents, mode 0755.
@@ -38,8 +41,8 @@ func Initramfs(ctx context.Context, o Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var mods []module
-	if len(o.Modules) != 0 {
+	var mods, deviceMods []module
+	if len(o.Modules)+len(o.DeviceModules) != 0 {
 		if o.Release == "" {
 			return nil, errors.New("initramfs: modules without a kernel release; set Options.Release")
 		}
@@ -47,7 +50,11 @@ func Initramfs(ctx context.Context, o Options) ([]byte, error) {
 		if root == "" {
 			root = "/lib/modules"
 		}
-		if mods, err = modules(filepath.Join(root, o.Release), o.Modules); err != nil {
+		root = filepath.Join(root, o.Release)
+		if mods, err = modules(root, o.Modules); err == nil {
+			deviceMods, err = modules(root, o.DeviceModules)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("initramfs: %w", err)
 		}
 	}
@@ -56,12 +63,18 @@ func Initramfs(ctx context.Context, o Options) ([]byte, error) {
 		a.dir(dir)
 	}
 	a.file("init", prog)
-	var list strings.Builder
-	for _, m := range mods {
-		a.file("modules/"+m.name, m.data)
-		fmt.Fprintln(&list, m.name)
+	written := map[string]bool{}
+	for file, mods := range map[string][]module{"modules/list": mods, "modules/devices": deviceMods} {
+		var list strings.Builder
+		for _, m := range mods {
+			if !written[m.name] {
+				a.file("modules/"+m.name, m.data)
+				written[m.name] = true
+			}
+			fmt.Fprintln(&list, m.name)
+		}
+		a.file(file, []byte(list.String()))
 	}
-	a.file("modules/list", []byte(list.String()))
 	for _, name := range sortedKeys(o.Files) {
 		a.file(name, o.Files[name])
 	}

@@ -38,3 +38,8 @@ const (
 // ButtonModules are the modules that the power button needs where a kernel does
 // not have them built in.
 func ButtonModules() []string { return []string{"button", "evdev"} }
+
+// DeviceModules are the drivers of virtio devices, for Options.DeviceModules.
+func DeviceModules() []string {
+	return []string{"virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng"}
+}

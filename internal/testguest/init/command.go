@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const help = "report, uptime, mem, cpus, mib, echo TEXT, idle, spin [all], poweroff, reboot, panic, crash"
+const help = "report, uptime, mem, cpus, mib, echo TEXT, idle, spin [all], read DISK SECTOR, write DISK SECTOR TEXT, flush DISK, nics, pci, random BYTES, poweroff, reboot, panic, crash"
 
 // obey runs one command line.
 func obey(line string) {
@@ -54,6 +54,9 @@ func obey(line string) {
 		resetByTripleFault()
 		crash()
 	default:
+		if onDisk(cmd, arg) || onDevice(cmd, arg) {
+			return
+		}
 		say(prefix + "error=unknown command " + cmd + "; known: " + help)
 	}
 }

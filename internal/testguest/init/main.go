@@ -28,7 +28,10 @@ func main() {
 	say(firstLine)
 	mounts()
 	dialogue := newPrompted(read("/proc/cmdline"))
-	loadModules("/modules")
+	loadModules("/modules", "list")
+	if hasVirtio() {
+		loadModules("/modules", "devices")
+	}
 	watchPowerButton()
 	auto(read("/proc/cmdline"))
 	say(prefix + "ready")
@@ -69,9 +72,9 @@ func mounts() {
 	}
 }
 
-// loadModules loads what the builder put into dir, in the order of its list.
-func loadModules(dir string) {
-	for name := range strings.SplitSeq(read(dir+"/list"), "\n") {
+// loadModules loads what the builder put into dir, in the order of a list there.
+func loadModules(dir, list string) {
+	for name := range strings.SplitSeq(read(dir+"/"+list), "\n") {
 		if name == "" {
 			continue
 		}

@@ -30,6 +30,7 @@ type runFlags struct {
 	onPoweroff, onReboot    string
 	onCrash                 string
 	remove, detach          bool
+	devices                 deviceFlags
 	named                   bool // the name is made up, the user must be told
 }
 
@@ -48,6 +49,7 @@ func (f *runFlags) register(c *cobra.Command) {
 	fl.StringVar(&f.onPoweroff, "on-poweroff", "", "what follows when the guest powers off: destroy, restart, preserve or rename-restart (default destroy)")
 	fl.StringVar(&f.onReboot, "on-reboot", "", "what follows when the guest reboots: destroy, restart, preserve or rename-restart (default destroy)")
 	fl.StringVar(&f.onCrash, "on-crash", "", "what follows when the guest crashes: destroy, restart, preserve or rename-restart (default destroy)")
+	f.devices.register(c)
 	fl.BoolVar(&f.remove, "rm", false, "transient domain: gone when it stops")
 	fl.BoolVarP(&f.detach, "detach", "d", false, "start, print the name, and return")
 	actions := cobra.FixedCompletions([]string{string(polyvisor.ActionDestroy), string(polyvisor.ActionRestart),
@@ -80,7 +82,10 @@ func (a *app) runConfig(f *runFlags, file string, given func(flag string) bool) 
 			return nil, err
 		}
 	}
-	fromFlags := &polyvisor.Config{}
+	fromFlags, err := f.devices.config()
+	if err != nil {
+		return nil, err
+	}
 	fromFlags.Boot.Kernel.Path, fromFlags.Boot.Initrd.Path, fromFlags.Console.Log = f.kernel, f.initrd, f.consoleLog
 	if f.kernel == autoKernel {
 		kernel, err := doctor.NewestKernel(hostRoot)
@@ -100,7 +105,10 @@ func (a *app) runConfig(f *runFlags, file string, given func(flag string) bool) 
 		}
 		config.UUID = id
 	}
+	config.Disks, config.NICs = append(config.Disks, fromFlags.Disks...), append(config.NICs, fromFlags.NICs...)
 	for flag, set := range map[string]func(){
+		"firmware":    func() { config.Boot.Firmware = fromFlags.Boot.Firmware },
+		"rng":         func() { config.RNG = fromFlags.RNG },
 		"name":        func() { config.Name = f.name },
 		"title":       func() { config.Title = f.title },
 		"memory":      func() { config.Memory = polyvisor.Bytes(f.memory) },

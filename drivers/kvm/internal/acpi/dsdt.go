@@ -16,6 +16,9 @@ func dsdt(c *Config) aml.Term {
 	for i := range c.VCPUs {
 		devices = append(devices, processor(i))
 	}
+	if c.PCI != nil {
+		devices = append(devices, hostBridge(c.PCI))
+	}
 	return aml.Join(
 		aml.Name(`\_S5`, aml.Package(aml.Integer(sleepTypeS5), aml.Integer(0), aml.Integer(0), aml.Integer(0))),
 		aml.Scope(`\_SB`, devices...),

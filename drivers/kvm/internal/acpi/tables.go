@@ -44,6 +44,16 @@ type Config struct {
 	TimerGSI uint32
 	// Serial lists the serial ports, COM1 first; at most 4.
 	Serial []SerialPort
+	// PCI describes the PCI Express bus; nil is a machine without one.
+	PCI *PCI
+}
+
+// PCI is a PCI Express host bridge with bus 0 alone.
+type PCI struct {
+	// ECAM is where the 1 MiB of configuration space lies, at a multiple of that.
+	ECAM uint64
+	// Window is where the BARs lie.
+	WindowBase, WindowSize uint64
 }
 
 // SerialPort is a 16550A in I/O space with an edge-triggered ISA interrupt
@@ -91,6 +101,9 @@ func (c *Config) validate() error {
 	if len(c.Serial) > 4 {
 		return bad("%d serial ports: the most is 4", len(c.Serial))
 	}
+	if p := c.PCI; p != nil && (p.ECAM == 0 || p.ECAM%ecamSize != 0 || p.WindowSize == 0) {
+		return bad("PCI configuration space at %#x, window of %#x bytes: want a multiple of 1 MiB, and a window", p.ECAM, p.WindowSize)
+	}
 	for i, s := range c.Serial {
 		if s.IRQ < 1 || s.IRQ > 15 || s.IRQ == 2 {
 			return bad("serial port %d: interrupt %d: want 1 to 15, not 2", i, s.IRQ)
@@ -121,6 +134,9 @@ func Build(c Config) (*Tables, error) {
 	listed := []uint64{
 		b.table("FACP", 6, fadt(&c, dsdtAddr)), // first, as ACPICA wants it early
 		b.table("APIC", 5, madt(&c)),
+	}
+	if c.PCI != nil {
+		listed = append(listed, b.table("MCFG", 1, mcfg(c.PCI)))
 	}
 	var list []byte
 	for _, addr := range listed {

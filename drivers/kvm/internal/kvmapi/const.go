@@ -40,6 +40,7 @@ const (
 	ioGetMPState          = 0x8004ae98
 	ioSetMPState          = 0x4004ae99
 	ioSetTSCKHz           = 0xaea2
+	ioSignalMSI           = 0x4020aea5
 	ioGetTSCKHz           = 0xaea3
 	ioKVMClockCtrl        = 0xaead
 )
@@ -59,6 +60,7 @@ const (
 	CapIRQFD             Cap = 0x20
 	CapPIT2              Cap = 0x21
 	CapIOEventFD         Cap = 0x24
+	CapSignalMSI         Cap = 0x4d
 	CapSetIdentityMap    Cap = 0x25
 	CapAdjustClock       Cap = 0x27
 	CapInternalErrorData Cap = 0x28

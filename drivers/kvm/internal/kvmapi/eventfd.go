@@ -5,13 +5,18 @@ package kvmapi
 import (
 	"encoding/binary"
 	"fmt"
+	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-// EventFD is a counter in the kernel (eventfd(2)) that KVM signals or is signalled by. It does not block.
+// EventFD is a counter in the kernel (eventfd(2)) that KVM signals or is signalled by.
 type EventFD struct {
-	handle
+	fd     int
+	file   *os.File // the same descriptor, by the runtime's poller
+	buf    [8]byte  // of Wait
+	closed atomic.Bool
 }
 
 // NewEventFD makes an event descriptor.
@@ -20,7 +25,7 @@ func NewEventFD() (*EventFD, error) {
 	if err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	return &EventFD{handle{fd: fd}}, nil
+	return &EventFD{fd: fd, file: os.NewFile(uintptr(fd), "eventfd")}, nil
 }
 
 // FD gives the descriptor for polling; it stays the EventFD's.
@@ -31,6 +36,9 @@ func (e *EventFD) Signal() error {
 	var b [8]byte
 	binary.LittleEndian.PutUint64(b[:], 1)
 	for {
+		if e.closed.Load() {
+			return fmt.Errorf("signal an eventfd: %w", os.ErrClosed)
+		}
 		_, err := unix.Write(e.fd, b[:])
 		switch err {
 		case nil, unix.EAGAIN:
@@ -59,5 +67,19 @@ func (e *EventFD) Take() (uint64, error) {
 	}
 }
 
-// Close closes the descriptor; remove it from the VM first.
-func (e *EventFD) Close() error { return e.close() }
+// Wait blocks the goroutine, and no thread, until the counter is signalled, and sets it to zero. One goroutine waits at a
+// time; Close ends the wait. It does not allocate.
+func (e *EventFD) Wait() error {
+	if _, err := e.file.Read(e.buf[:]); err != nil {
+		return fmt.Errorf("wait for an eventfd: %w", err)
+	}
+	return nil
+}
+
+// Close closes the descriptor; remove it from the VM first, and see that nobody signals it any more.
+func (e *EventFD) Close() error {
+	if e.closed.Swap(true) {
+		return nil
+	}
+	return e.file.Close()
+}

@@ -89,6 +89,7 @@ func TestIoctlNumbers(t *testing.T) {
 		{"KVM_SET_IDENTITY_MAP_ADDR", ioSetIdentityMapAddr, enc(write, 0x48, 8)},
 		{"KVM_CREATE_IRQCHIP", ioCreateIRQChip, enc(none, 0x60, 0)},
 		{"KVM_IRQ_LINE", ioIRQLine, enc(write, 0x61, unsafe.Sizeof(irqLevel{}))},
+		{"KVM_SIGNAL_MSI", ioSignalMSI, enc(write, 0xa5, unsafe.Sizeof(msi{}))},
 		{"KVM_IRQFD", ioIRQFD, enc(write, 0x76, unsafe.Sizeof(irqfd{}))},
 		{"KVM_CREATE_PIT2", ioCreatePIT2, enc(write, 0x77, unsafe.Sizeof(pitConfig{}))},
 		{"KVM_IOEVENTFD", ioIOEventFD, enc(write, 0x79, unsafe.Sizeof(ioeventfd{}))},

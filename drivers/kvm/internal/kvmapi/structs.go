@@ -110,6 +110,15 @@ type irqLevel struct {
 	Level uint32
 }
 
+type msi struct {
+	AddressLo uint32
+	AddressHi uint32
+	Data      uint32
+	Flags     uint32
+	DevID     uint32
+	_         [12]uint8
+}
+
 type irqfd struct {
 	FD         uint32
 	GSI        uint32

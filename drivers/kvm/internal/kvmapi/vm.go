@@ -90,6 +90,14 @@ func (v *VM) IRQLine(gsi uint32, level bool) error {
 	return err
 }
 
+// SignalMSI sends a message-signalled interrupt: what a device's write of data to addr is.
+// Needs: KVM_CAP_SIGNAL_MSI.
+func (v *VM) SignalMSI(addr uint64, data uint32) error {
+	m := msi{AddressLo: uint32(addr), AddressHi: uint32(addr >> 32), Data: data}
+	_, err := v.ioctlPtr("KVM_SIGNAL_MSI", ioSignalMSI, unsafe.Pointer(&m))
+	return err
+}
+
 // IRQFD makes every signal of e pulse the interrupt input gsi, without a system call of ours between.
 // Needs: KVM_CAP_IRQFD.
 func (v *VM) IRQFD(e *EventFD, gsi uint32) error {

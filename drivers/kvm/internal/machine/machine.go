@@ -25,7 +25,7 @@ func New(ctx context.Context, spec json.RawMessage, env vmmproc.Env) (vmmproc.Ma
 	if err := json.Unmarshal(spec, &s); err != nil {
 		return nil, &vmmproc.Error{Code: vmmproc.CodeInvalidArgument, Message: fmt.Sprintf("machine specification: %v", err)}
 	}
-	opts := vmm.Options{Device: s.Device, Console: env.Console}
+	opts := vmm.Options{Device: s.Device, Console: env.Console, Files: env.Files, OnDeviceError: env.DeviceError}
 	var err error
 	// vmm closes what it is given, and the same files serve the next boot.
 	if opts.Kernel, err = duplicate(env.Files[KernelFile], s.Machine.Boot.Kernel); err != nil {

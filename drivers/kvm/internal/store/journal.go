@@ -34,6 +34,8 @@ const (
 	EventRebooted  EventType = "rebooted"
 	EventPreserved EventType = "preserved" // the guest has ended and is kept
 	EventStopped   EventType = "stopped"
+	// EventDeviceError: what is behind a device of a run failed.
+	EventDeviceError EventType = "device-error"
 
 	// EventGap is made by the reader: events before it could not be read.
 	EventGap EventType = "gap"
@@ -52,6 +54,9 @@ type Event struct {
 	// of an inactive domain it says how the last run had ended by then, if there
 	// was one.
 	Stop *StopRecord `json:"stop,omitempty"`
+	// Device and Detail say what failed, and how.
+	Device string `json:"device,omitempty"`
+	Detail string `json:"detail,omitempty"`
 	// End is where the line ends in the journal; set by the reader.
 	End int64 `json:"-"`
 }
@@ -88,6 +93,11 @@ func (r *Run) Announce(what EventType, paused bool) error {
 // AnnouncePreserved tells that the guest has ended and is kept.
 func (r *Run) AnnouncePreserved(stop StopRecord) error {
 	return r.announce(Event{Type: EventPreserved, Time: stop.Time, Paused: true, Stop: &stop})
+}
+
+// AnnounceDeviceError tells that what is behind a device failed.
+func (r *Run) AnnounceDeviceError(device, detail string) error {
+	return r.announce(Event{Type: EventDeviceError, Device: device, Detail: detail[:min(len(detail), maxEvent/8)]})
 }
 
 func (r *Run) announce(e Event) error {

@@ -11,10 +11,15 @@ import (
 )
 
 // writeACPI puts the tables that describe the machine into memory and says where they begin.
-func writeACPI(mem *guestmem.Memory, vcpus int) (rsdp uint64, err error) {
+func writeACPI(mem *guestmem.Memory, spec *Spec) (rsdp uint64, err error) {
+	var bus *acpi.PCI
+	if spec.hasPCI() {
+		bus = pciTables()
+	}
 	t, err := acpi.Build(acpi.Config{
 		Base: acpi.WindowBase, Size: acpi.WindowSize,
-		VCPUs:    vcpus,
+		VCPUs:    spec.VCPUs,
+		PCI:      bus,
 		IOBase:   acpi.IOBase,
 		EventGSI: acpi.EventGSI,
 		TimerGSI: 0, // the routing that KVM_CREATE_IRQCHIP leaves behind

@@ -28,6 +28,10 @@ type Options struct {
 	Device string
 	// Console receives what the guest prints, on a processor's thread: it must not block for long. Nil discards.
 	Console io.Writer
+	// Files are what devices of the Spec name. They stay the caller's, and open until Close has returned.
+	Files map[string]*os.File
+	// OnDeviceError is told that what is behind a device failed, in any goroutine; it must not block for long. Nil is nobody.
+	OnDeviceError func(device, detail string)
 	// Kernel and Initrd go before the paths of the Spec. They are read by New and closed by it, also when it fails.
 	Kernel, Initrd *os.File
 }
@@ -106,6 +110,9 @@ func New(ctx context.Context, spec Spec, opts Options) (_ *Machine, err error) {
 		return nil, err
 	}
 	m.undo.add(func() error { m.platform.close(); return nil })
+	if err := m.addDevices(sys, opts); err != nil {
+		return nil, err
+	}
 
 	for i := range spec.VCPUs {
 		c, err := m.vm.CreateVCPU(i)

@@ -25,7 +25,7 @@ func (m *Machine) load(ctx context.Context, opts Options) (vcpu.Entry, error) {
 		}
 		return vcpu.Entry{Mode: vcpu.Long64, RIP: e.RIP, RSI: e.RSI}, nil
 	}
-	rsdp, err := writeACPI(m.mem, m.spec.VCPUs)
+	rsdp, err := writeACPI(m.mem, &m.spec)
 	if err != nil {
 		return vcpu.Entry{}, err
 	}

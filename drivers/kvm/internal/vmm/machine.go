@@ -25,7 +25,9 @@ type Machine struct {
 	cpus  []*kvmapi.VCPU
 	vcpus []*vcpu.VCPU
 	*platform
-	undo undoList
+	pci     *pciBus // nil without devices
+	devices devices
+	undo    undoList
 
 	// op is held by the operations that change the state and wait for processors.
 	op sync.Mutex
@@ -176,6 +178,9 @@ func (m *Machine) requestStop(s Stop) bool {
 func (m *Machine) supervise() {
 	<-m.stopReq
 	vcpu.Stop(m.vcpus...)
+	if m.pci != nil {
+		m.pci.stop() // whoever hears of the end finds nothing at work on disks and networks
+	}
 	m.platform.close()
 	m.mu.Lock()
 	m.state = StateStopped

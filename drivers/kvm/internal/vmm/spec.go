@@ -19,7 +19,20 @@ type Spec struct {
 	VCPUs     int    `json:"vcpus"`                // 1 to MaxVCPUs
 	HugePages bool   `json:"huge_pages,omitempty"` // advise the host to back memory by transparent huge pages
 	Boot      Boot   `json:"boot"`
+
+	RNG *RNG `json:"rng,omitempty"` // a random number generator
 }
+
+// RNG is a random number generator.
+type RNG struct {
+	// File is the name in Options.Files of what gives the numbers; empty for the kernel's own.
+	File string `json:"file,omitempty"`
+	// BytesPerSecond bounds what the guest gets; 0 is no bound.
+	BytesPerSecond uint64 `json:"bytes_per_second,omitempty"`
+}
+
+// hasPCI says whether the machine has devices that want a PCI bus.
+func (s *Spec) hasPCI() bool { return s.RNG != nil }
 
 // Boot kinds.
 const (

@@ -356,6 +356,10 @@ func (s *Server) status() Status {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if m != s.m || s.counted {
+		// Its counters are in those of the run already.
+		st.CPUTime, st.Exits, st.Disks, st.NICs = 0, nil, nil, nil
+	}
 	st.Reboots = s.reboots
 	if s.ended != nil {
 		st.Ended, st.State = s.ended, StateEnded
@@ -364,6 +368,7 @@ func (s *Server) status() Status {
 		}
 	}
 	st.CPUTime += s.cpuTime
+	st.Disks, st.NICs = sumOf(st.Disks, s.disks), sumOf(st.NICs, s.nics)
 	if len(s.exits) > 0 {
 		sum := make(map[string]uint64, len(s.exits))
 		for k, n := range s.exits {

@@ -173,6 +173,8 @@ func (m *fakeMachine) Info() Info {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	i := Info{State: StateRunning, VCPUs: 1, Memory: 1 << 20, MaxMemory: 1 << 20, CPUTime: time.Second, Exits: map[string]uint64{"io": 1}}
+	i.Disks = []Disk{{Name: "vda", ReadRequests: 1, ReadBytes: 512, Errors: 2, Latency: []uint64{0, 1}}}
+	i.NICs = []NIC{{Name: "52:54:00:00:00:01", RXPackets: 3, TXDropped: 4}}
 	if m.paused {
 		i.State = StatePaused
 	}
@@ -226,6 +228,11 @@ func (m *fakeMachine) obey(line string) {
 		m.end(ReasonReboot, "")
 	case line == "crash":
 		m.end(ReasonCrash, "triple fault")
+	case line == "fail":
+		for range 100 {
+			m.env.DeviceError("vda", "write of 4096 bytes: no space left on device")
+		}
+		fmt.Fprintln(m.env.Console, "failed")
 	case line == "taken":
 		fmt.Fprintf(m.env.Console, "taken %d\n", m.taken)
 	case len(line) > 5 && line[:5] == "echo ":

@@ -41,10 +41,13 @@ type Info struct {
 	MaxMemory uint64            `json:"max_memory"`
 	CPUTime   time.Duration     `json:"cpu_time_ns"`
 	Exits     map[string]uint64 `json:"exits,omitempty"` // exits of the vCPUs by kind
-	// CPUTime and Exits are summed up over the reboots of a run; the following
-	// are of the machine that there is.
+	// CPUTime, Exits and what devices count are summed up over the reboots of a run;
+	// the following are of the machine that there is.
 	VCPUTime []time.Duration   `json:"vcpu_time_ns,omitempty"` // of each vCPU
 	Accesses map[string]uint64 `json:"accesses,omitempty"`     // of the guest, by device
+
+	Disks []Disk `json:"disks,omitempty"`
+	NICs  []NIC  `json:"nics,omitempty"`
 }
 
 // States of a machine.
@@ -108,7 +111,10 @@ type Env struct {
 	// Console takes what the guest prints. Write never blocks on a reader, does
 	// not keep p and is never an error.
 	Console io.Writer
-	Log     *slog.Logger
+	// DeviceError tells that what is behind a device failed; the device has told the
+	// guest. It does not wait for anybody, and is for any goroutine.
+	DeviceError func(device, detail string)
+	Log         *slog.Logger
 	// Rebuild is 0 for the first machine of a domain's run and counts its
 	// reboots.
 	Rebuild int

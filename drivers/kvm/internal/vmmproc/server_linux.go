@@ -62,12 +62,17 @@ type Server struct {
 	comeBack bool          // the guest was asked to power off in order to reboot
 	reset    bool          // the reset operation was asked for; cleared with the machine's end
 	reboots  int
+	counted  bool          // the counters of m are in the following
 	cpuTime  time.Duration // of machines that were replaced
 	exits    map[string]uint64
 	vcpuTime []time.Duration
+	disks    []Disk // counters of machines that were replaced
+	nics     []NIC
 	conns    map[*serverConn]struct{}
 	ended    *Stop // how the guest ended that is kept; see ActionPreserve
 	stop     *Stop // set when the run has ended
+
+	deviceErrors deviceErrors
 
 	handlers sync.WaitGroup // connections and what they have under way
 }
@@ -159,7 +164,7 @@ func (s *Server) build(ctx context.Context, n int) (m Machine, err error) {
 			err = &Error{CodeInternal, fmt.Sprintf("panic while the machine was built: %v", r)}
 		}
 	}()
-	return s.factory(ctx, s.spec, Env{Files: s.files, Console: s.console, Log: s.log, Rebuild: n})
+	return s.factory(ctx, s.spec, Env{Files: s.files, Console: s.console, DeviceError: s.deviceError, Log: s.log, Rebuild: n})
 }
 
 func (c *Config) validate() error {

@@ -199,7 +199,7 @@ func (s *Server) rebuild(old Machine, delay time.Duration) (Machine, error) {
 		}
 	}
 	s.mu.Lock()
-	s.m = m
+	s.m, s.counted = m, false
 	close(s.changed)
 	s.changed = make(chan struct{})
 	s.mu.Unlock()
@@ -212,8 +212,10 @@ func (s *Server) addExits(m Machine) {
 	info := m.Info()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.counted = true
 	s.cpuTime += info.CPUTime
 	s.addVCPUTime(info.VCPUTime)
+	s.disks, s.nics = sumOf(info.Disks, s.disks), sumOf(info.NICs, s.nics)
 	for k, n := range info.Exits {
 		if s.exits == nil {
 			s.exits = map[string]uint64{}

@@ -24,8 +24,14 @@ type Event struct {
 	// Type and Detail are of a lifecycle event.
 	Type   libvirt.DomainEventType
 	Detail int32
-	// Alias is the hypervisor's name of a device that was added or removed.
+	// Alias is the hypervisor's name of a device that was added or removed, or that
+	// failed.
 	Alias string
+	// Source is the image of the device that failed, Action what the hypervisor does
+	// then, and Reason its word for what happened, where it has one ("enospc").
+	Source string
+	Action libvirt.DomainEventIOErrorAction
+	Reason string
 	// Actual is the memory after a change of the balloon, in KiB.
 	Actual uint64
 	// URI is the namespace of metadata that has changed, and Metadata its kind.
@@ -43,6 +49,11 @@ var messages = map[uint32]struct {
 		e.Detail = r.Int32()
 	}},
 	319: {libvirt.DomainEventIDReboot, nil},
+	324: {libvirt.DomainEventIDIoErrorReason, func(r *xdr.Reader, e *Event) {
+		e.Source, e.Alias = r.String(), r.String()
+		e.Action = libvirt.DomainEventIOErrorAction(r.Int32())
+		e.Reason = r.String()
+	}},
 	331: {libvirt.DomainEventIDBalloonChange, func(r *xdr.Reader, e *Event) { e.Actual = r.Uint64() }},
 	333: {libvirt.DomainEventIDDeviceRemoved, func(r *xdr.Reader, e *Event) { e.Alias = r.String() }},
 	354: {libvirt.DomainEventIDDeviceAdded, func(r *xdr.Reader, e *Event) { e.Alias = r.String() }},
@@ -56,8 +67,8 @@ var messages = map[uint32]struct {
 
 // Events are the events that ReadEvent reads.
 func Events() []libvirt.DomainEventID {
-	return []libvirt.DomainEventID{libvirt.DomainEventIDLifecycle, libvirt.DomainEventIDReboot, libvirt.DomainEventIDBalloonChange,
-		libvirt.DomainEventIDDeviceAdded, libvirt.DomainEventIDDeviceRemoved, libvirt.DomainEventIDMetadataChange}
+	return []libvirt.DomainEventID{libvirt.DomainEventIDLifecycle, libvirt.DomainEventIDReboot, libvirt.DomainEventIDIoErrorReason,
+		libvirt.DomainEventIDBalloonChange, libvirt.DomainEventIDDeviceAdded, libvirt.DomainEventIDDeviceRemoved, libvirt.DomainEventIDMetadataChange}
 }
 
 // ReadEvent reads a message of the remote program. It says false for those that are

@@ -249,6 +249,8 @@ func TestEvents(t *testing.T) {
 	}{
 		318: {message(func(w *xdr.Writer) { w.Int32(5); w.Int32(1) }), remote.Event{ID: 0, Domain: dom, Type: 5, Detail: 1}},
 		319: {message(nil), remote.Event{ID: 1, Domain: dom}},
+		324: {message(func(w *xdr.Writer) { w.String("/i"); w.String("virtio-disk0"); w.Int32(1); w.String("enospc") }),
+			remote.Event{ID: 6, Domain: dom, Source: "/i", Alias: "virtio-disk0", Action: 1, Reason: "enospc"}},
 		331: {message(func(w *xdr.Writer) { w.Uint64(1024) }), remote.Event{ID: 13, Domain: dom, Actual: 1024}},
 		333: {message(func(w *xdr.Writer) { w.String("net0") }), remote.Event{ID: 15, Domain: dom, Alias: "net0"}},
 		354: {message(func(w *xdr.Writer) { w.String("net0") }), remote.Event{ID: 19, Domain: dom, Alias: "net0"}},
@@ -270,7 +272,7 @@ func TestEvents(t *testing.T) {
 }
 
 func FuzzReadEvent(f *testing.F) {
-	for _, proc := range []uint32{318, 319, 331, 333, 354, 379} {
+	for _, proc := range []uint32{318, 319, 324, 331, 333, 354, 379} {
 		f.Add(proc, []byte{0, 0, 0, 9, 0, 0, 0, 1, 'a', 0, 0, 0})
 	}
 	f.Fuzz(func(t *testing.T, proc uint32, payload []byte) {

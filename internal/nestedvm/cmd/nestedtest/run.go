@@ -138,7 +138,7 @@ func addGuest(ctx context.Context, cfg *nestedvm.Config, dir string) error {
 	if said, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the init of guests: %w\n%s", err, said)
 	}
-	initrd, err := testguest.Initramfs(ctx, testguest.Options{Init: program, Release: release, Modules: testguest.ButtonModules()})
+	initrd, err := testguest.Initramfs(ctx, testguest.Options{Init: program, Release: release, Modules: testguest.ButtonModules(), DeviceModules: testguest.DeviceModules()})
 	if err != nil {
 		return err
 	}

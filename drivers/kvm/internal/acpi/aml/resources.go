@@ -76,6 +76,19 @@ func QWordMemory(w Window) Resource {
 	return Resource{code: code}
 }
 
+// BusNumbers is a fixed range of PCI bus numbers that a host bridge passes on.
+func BusNumbers(first, last uint8) Resource {
+	if last < first {
+		return Resource(invalid("PCI buses %d to %d", first, last))
+	}
+	const busNumber, minFixed, maxFixed = 2, 1 << 2, 1 << 3
+	code := []byte{0x88, 0x0d, 0, busNumber, minFixed | maxFixed, 0}
+	for _, v := range []uint16{0, uint16(first), uint16(last), 0, uint16(last) - uint16(first) + 1} {
+		code = binary.LittleEndian.AppendUint16(code, v)
+	}
+	return Resource{code: code}
+}
+
 func flag(on bool, bit int) byte {
 	if on {
 		return 1 << bit

@@ -1,0 +1,57 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/polyvisor/polyvisor"
+)
+
+func TestRunWithDevices(t *testing.T) {
+	uri := fakeURI(t, "")
+	dir := t.TempDir()
+	t.Chdir(dir)
+	require.NoError(t, os.WriteFile("a.img", make([]byte, 1<<20), 0o600))
+	header := make([]byte, 1<<20)
+	copy(header, "QFI\xfb\x00\x00\x00\x03")
+	header[29] = 1 // the size, in 64 KiB
+	require.NoError(t, os.WriteFile("b,c.qcow2", header, 0o600))
+	must(t, "-c", uri, "run", "--detach", "--name", "web", "--disk", "a.img,mode=ro,serial=S1,cache=none,queues=2",
+		"--disk", "b,,c.qcow2,format=qcow2,target=vdx", "--net", "user,mac=52:54:00:12:34:56", "--net", "bridge=br0,mtu=1400", "--rng")
+	var c polyvisor.Config
+	require.NoError(t, json.Unmarshal([]byte(must(t, "-c", uri, "config", "web")), &c))
+	require.Equal(t, []polyvisor.Disk{
+		{Target: "vda", Source: polyvisor.Path(filepath.Join(dir, "a.img")), Format: polyvisor.FormatRaw, Mode: polyvisor.DeviceReadOnly,
+			Serial: "S1", Cache: polyvisor.CacheNone, Queues: 2},
+		{Target: "vdx", Source: polyvisor.Path(filepath.Join(dir, "b,c.qcow2")), Format: polyvisor.FormatQCOW2},
+	}, c.Disks)
+	require.Len(t, c.NICs, 2)
+	require.Equal(t, polyvisor.NIC{MAC: polyvisor.MAC{0x52, 0x54, 0, 0x12, 0x34, 0x56}, Network: polyvisor.NetworkUser}, c.NICs[0])
+	require.Equal(t, polyvisor.NIC{MAC: c.NICs[1].MAC, Network: polyvisor.NetworkBridge, Source: "br0", MTU: 1400}, c.NICs[1])
+	require.NotNil(t, c.RNG)
+}
+
+func TestRunWithWrongDevices(t *testing.T) {
+	uri := fakeURI(t, "")
+	for _, tt := range []struct{ flag, value, want string }{
+		{"--disk", "", "no path"},
+		{"--disk", "a.qcow2", "the format is not guessed; add ,format=qcow2"},
+		{"--disk", "a,format=vmdk", `format "vmdk"`},
+		{"--disk", "a,size=1", `unknown option "size"`},
+		{"--disk", "a,mode=w", `unknown device mode "w"`},
+		{"--disk", "a,queues=many", "many"},
+		{"--net", "", "which network"},
+		{"--net", "wifi", `network "wifi"`},
+		{"--net", "tap", "needs the name"},
+		{"--net", "user,mac=1", "MAC address"},
+		{"--net", "user,speed=1", `unknown option "speed"`},
+	} {
+		code, _, err := invoke(t, "", "-c", uri, "run", "--detach", tt.flag, tt.value)
+		require.Equal(t, 2, code, tt.value)
+		require.Contains(t, err, tt.want)
+	}
+}

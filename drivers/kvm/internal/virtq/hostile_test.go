@@ -1,0 +1,273 @@
+package virtq_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/guestmem"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtq"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtq/virtqtest"
+)
+
+const (
+	next     = 1
+	write    = 2
+	indirect = 4
+)
+
+// Requests that are wrong in themselves are told, given back, and the next one is served.
+func TestBadChains(t *testing.T) {
+	const end = 16 << 20 // of memory
+	for name, tt := range map[string]struct {
+		o    virtqtest.Options
+		want string
+		make func(d *virtqtest.Driver) // writes descriptors from 0 on
+	}{
+		"beyond memory":          {want: "not in guest memory", make: func(d *virtqtest.Driver) { virtqtest.Put(d.Desc(0), end, 1, 0, 0) }},
+		"over the end":           {want: "not in guest memory", make: func(d *virtqtest.Driver) { virtqtest.Put(d.Desc(0), end-1, 2, 0, 0) }},
+		"64 bits overflow":       {want: "not in guest memory", make: func(d *virtqtest.Driver) { virtqtest.Put(d.Desc(0), ^uint64(0), 2, 0, 0) }},
+		"in the hole of devices": {want: "not in guest memory", make: func(d *virtqtest.Driver) { virtqtest.Put(d.Desc(0), 0xfebc0000, 16, 0, 0) }},
+		"circle of one":          {want: "circle", make: func(d *virtqtest.Driver) { virtqtest.Put(d.Desc(0), 0x1000, 1, next, 0) }},
+		"circle of two": {want: "circle", make: func(d *virtqtest.Driver) {
+			virtqtest.Put(d.Desc(0), 0x1000, 1, next, 1)
+			virtqtest.Put(d.Desc(1), 0x1000, 1, next, 0)
+		}},
+		"next too large": {want: "larger than the table", make: func(d *virtqtest.Driver) { virtqtest.Put(d.Desc(0), 0x1000, 1, next, 8) }},
+		"read after write": {want: "comes after", make: func(d *virtqtest.Driver) {
+			virtqtest.Put(d.Desc(0), 0x1000, 1, next|write, 1)
+			virtqtest.Put(d.Desc(1), 0x1000, 1, 0, 0)
+		}},
+		"read after write of nothing it needs": {want: "comes after", make: func(d *virtqtest.Driver) {
+			virtqtest.Put(d.Desc(0), 0x1000, 1, next|write, 1)
+			virtqtest.Put(d.Desc(1), 0x1000, 0, 0, 0)
+		}},
+		"too long": {want: "too long", make: func(d *virtqtest.Driver) {
+			virtqtest.Put(d.Desc(0), 0, end, next, 1)
+			virtqtest.Put(d.Desc(1), 0, 0xffffffff, 0, 0)
+		}},
+		"indirect, not negotiated": {want: "not negotiated", make: func(d *virtqtest.Driver) { virtqtest.Put(d.Desc(0), 0x1000, 16, indirect, 0) }},
+		"indirect of 15 bytes":     {o: virtqtest.Options{Indirect: true}, want: "multiple of 16", make: func(d *virtqtest.Driver) { virtqtest.Put(d.Desc(0), 0x1000, 15, indirect, 0) }},
+		"indirect of nothing":      {o: virtqtest.Options{Indirect: true}, want: "multiple of 16", make: func(d *virtqtest.Driver) { virtqtest.Put(d.Desc(0), 0x1000, 0, indirect, 0) }},
+		"indirect, 4 GiB":          {o: virtqtest.Options{Indirect: true}, want: "too many", make: func(d *virtqtest.Driver) { virtqtest.Put(d.Desc(0), 0, 0xfffffff0, indirect, 0) }},
+		"indirect beyond memory":   {o: virtqtest.Options{Indirect: true}, want: "not in guest memory", make: func(d *virtqtest.Driver) { virtqtest.Put(d.Desc(0), end, 16, indirect, 0) }},
+		"indirect and next":        {o: virtqtest.Options{Indirect: true}, want: "where none may be", make: func(d *virtqtest.Driver) { virtqtest.Put(d.Desc(0), 0x1000, 16, indirect|next, 1) }},
+		"indirect in indirect": {o: virtqtest.Options{Indirect: true}, want: "where none may be", make: func(d *virtqtest.Driver) {
+			virtqtest.Put(d.Desc(0), 0x1000, 16, indirect, 0)
+			virtqtest.Put(d.Bytes(0x1000, 16), 0x1000, 16, indirect, 0)
+		}},
+		"indirect, next too large": {o: virtqtest.Options{Indirect: true}, want: "larger than the table", make: func(d *virtqtest.Driver) {
+			virtqtest.Put(d.Desc(0), 0x1000, 16, indirect, 0)
+			virtqtest.Put(d.Bytes(0x1000, 16), 0x2000, 1, next, 1)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, q := pair(t, 8, tt.o)
+			good := d.Add(nil, 4)
+			var c virtq.Chain
+			ok, err := q.Pop(&c)
+			require.NoError(t, err)
+			require.True(t, ok)
+			q.Push(&c, 0)
+			_, _, _ = d.Used()
+
+			tt.make(d)
+			d.Offer(0)
+			ok, err = q.Pop(&c)
+			require.False(t, ok)
+			var bad *virtq.ChainError
+			require.ErrorAs(t, err, &bad)
+			require.ErrorContains(t, err, tt.want)
+			require.Equal(t, 1, q.InFlight())
+			q.Push(&c, 100)
+			require.Zero(t, q.InFlight())
+			used := d.Bytes(d.Config().Device, 4+8*8)
+			require.EqualValues(t, 2, binary.LittleEndian.Uint16(used[2:]))
+			require.Zero(t, binary.LittleEndian.Uint32(used[4+8:]))
+
+			virtqtest.Put(d.Desc(good), 0x1000, 4, write, 0)
+			d.Offer(good)
+			ok, err = q.Pop(&c)
+			require.NoError(t, err)
+			require.True(t, ok)
+		})
+	}
+}
+
+func TestBrokenRings(t *testing.T) {
+	t.Run("index ahead by more than the size", func(t *testing.T) {
+		d, q := pair(t, 8, virtqtest.Options{})
+		guestmem.Store16(d.Bytes(d.Config().Driver+2, 2), 9)
+		requireBroken(t, q)
+	})
+	t.Run("a head beyond the table", func(t *testing.T) {
+		d, q := pair(t, 8, virtqtest.Options{})
+		d.Offer(8)
+		requireBroken(t, q)
+	})
+	t.Run("a request over and over", func(t *testing.T) {
+		d, q := pair(t, 8, virtqtest.Options{})
+		virtqtest.Put(d.Desc(0), 0x1000, 1, 0, 0)
+		for range 8 {
+			d.Offer(0)
+			ok, err := q.Pop(new(virtq.Chain))
+			require.NoError(t, err)
+			require.True(t, ok)
+		}
+		d.Offer(0)
+		requireBroken(t, q)
+		require.Equal(t, 8, q.InFlight(), "what is in flight is bounded")
+	})
+	t.Run("packed, a chain without end", func(t *testing.T) {
+		d, q := pair(t, 8, virtqtest.Options{Packed: true})
+		for i := range uint16(8) {
+			virtqtest.Put(d.Desc(i), 0x1000, 1, 0, next|1<<7)
+		}
+		requireBroken(t, q)
+	})
+	t.Run("packed, all in flight", func(t *testing.T) {
+		d, q := pair(t, 4, virtqtest.Options{Packed: true})
+		for range 4 {
+			d.Add(nil, 1)
+			ok, err := q.Pop(new(virtq.Chain))
+			require.NoError(t, err)
+			require.True(t, ok)
+		}
+		virtqtest.Put(d.Desc(0), 0x1000, 1, 0, 1<<15) // available at the next turn
+		requireBroken(t, q)
+	})
+}
+
+func requireBroken(t *testing.T, q *virtq.Queue) {
+	t.Helper()
+	ok, err := q.Pop(new(virtq.Chain))
+	require.False(t, ok)
+	var broken *virtq.RingError
+	require.ErrorAs(t, err, &broken)
+}
+
+// A buffer that reaches from the memory below the hole into that above lies in neither.
+func TestBuffersLieInOneRegion(t *testing.T) {
+	d, q := pair(t, 4, virtqtest.Options{})
+	virtqtest.Put(d.Desc(0), guestmem.HoleStart-16, 1<<30+32, 0, 0)
+	d.Offer(0)
+	_, err := q.Pop(new(virtq.Chain))
+	require.ErrorContains(t, err, "not in guest memory")
+}
+
+// A device that sleeps when EnableKicks says that nothing came, and a driver that kicks when the device wants it, never
+// wait for each other.
+func TestNoWakeUpIsLost(t *testing.T) {
+	for _, o := range []virtqtest.Options{{}, {EventIdx: true}, {Packed: true}, {Packed: true, EventIdx: true}} {
+		d, q := pair(t, 8, o)
+		const requests = 20000
+		kicks := make(chan struct{}, 1)
+		var served atomic.Int64
+		done := make(chan error, 1)
+		go func() {
+			var c virtq.Chain
+			for served.Load() < requests {
+				ok, err := q.Pop(&c)
+				if err != nil {
+					done <- err
+					return
+				}
+				if ok {
+					q.Push(&c, 0)
+					served.Add(1)
+					continue
+				}
+				if !q.EnableKicks() {
+					<-kicks
+				}
+				q.DisableKicks()
+			}
+			done <- nil
+		}()
+		for n := range int64(requests) {
+			for n-served.Load() >= 4 {
+			}
+			for {
+				if _, _, ok := d.Used(); !ok {
+					break
+				}
+			}
+			d.Add(nil, 1)
+			if d.KickWanted() {
+				select {
+				case kicks <- struct{}{}:
+				default:
+				}
+			}
+		}
+		require.NoError(t, <-done)
+	}
+}
+
+// hook is memory in which the driver changes its mind whenever the device has looked at something.
+type hook struct {
+	virtq.Memory
+	change func()
+}
+
+func (h *hook) Slice(gpa, n uint64) ([]byte, error) {
+	b, err := h.Memory.Slice(gpa, n)
+	h.change()
+	return b, err
+}
+
+func FuzzQueue(f *testing.F) {
+	f.Add([]byte{1, 2, 3}, uint8(0))
+	f.Add([]byte{0, 16, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 1, 0, 0, 1, 0, 0}, uint8(1))
+	f.Add([]byte{0, 16, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 4, 0, 0, 0}, uint8(7))
+	f.Add([]byte{0x80, 0xff, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0x80, 0}, uint8(4))
+	f.Fuzz(func(t *testing.T, script []byte, options uint8) {
+		o := virtqtest.Options{Packed: options&4 != 0, EventIdx: options&2 != 0, Indirect: options&1 != 0}
+		mem := virtqtest.Memory(t, 1<<20)
+		d := virtqtest.New(t, mem, 0x1000, 0x4000, 8, o)
+		cfg := d.Config()
+		// The driver's script goes over the rings again and again, a byte at each look of the device.
+		rings := d.Bytes(cfg.Desc, 0x400)
+		at := 0
+		h := &hook{mem, func() {
+			for i := 0; i < 8 && len(script) > 0; i++ {
+				rings[(at*7)%len(rings)] = script[at%len(script)]
+				at++
+			}
+		}}
+		copy(rings, script)
+		q, err := virtq.New(h, cfg)
+		require.NoError(t, err)
+		var open []*virtq.Chain
+		for step := range 64 {
+			h.change()
+			guestmem.Store16(d.Bytes(cfg.Driver+2, 2), uint16(step))
+			c := new(virtq.Chain)
+			ok, err := q.Pop(c)
+			var broken *virtq.RingError
+			if errors.As(err, &broken) {
+				break
+			}
+			sum := uint64(0)
+			for _, b := range c.Writable {
+				sum += uint64(len(b))
+			}
+			require.Equal(t, c.WritableLen(), sum)
+			require.LessOrEqual(t, len(c.Readable)+len(c.Writable), 8)
+			if ok || err != nil {
+				open = append(open, c)
+			}
+			require.LessOrEqual(t, q.InFlight(), 8)
+			if step%3 == 0 && len(open) > 0 {
+				q.Push(open[0], 1<<31)
+				open = open[1:]
+			}
+			q.ShouldInterrupt()
+			q.EnableKicks()
+			q.DisableKicks()
+		}
+	})
+}
