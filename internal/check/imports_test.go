@@ -77,6 +77,8 @@ var rules = []rule{
 		reason: "what a VM process runs: the machine behind the control protocol"},
 	{pkg: internals + "vmmproc", allow: []string{internals + "store", unix}, reason: "speaks the control protocol; takes the machine as an interface"},
 	{pkg: internals + "store", allow: []string{unix}, reason: "files and locks"},
+	{pkg: internals + "disk", allow: []string{unix}, reason: "what an image is, opening and locks; knows no format"},
+	{pkg: internals + "disk/raw", allow: []string{internals + "disk", internals + "guestmem", unix}, reason: "a format; vectored transfers are in guestmem, which may be unsafe"},
 	{pkg: internals + "exitbench", allow: []string{internals + "vmm", internals + "boot/linux/imagetest"}, reason: "measures the run loop"},
 
 	{pkg: "drivers/libvirt/internal/classed", pure: true, reason: "a class for an error, nothing else"},
