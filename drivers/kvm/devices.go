@@ -19,6 +19,13 @@ const rngFile = "rng"
 // prepareDevices opens what is behind the devices of a configuration, with the
 // caller's permissions, and says what the machine is to have.
 func prepareDevices(c *polyvisor.Config, s *vmm.Spec, files map[string]*os.File) error {
+	for i := range c.Disks {
+		disk, err := prepareDisk(&c.Disks[i], files)
+		if err != nil {
+			return err
+		}
+		s.Disks = append(s.Disks, disk)
+	}
 	if c.RNG != nil {
 		s.RNG = &vmm.RNG{BytesPerSecond: uint64(c.RNG.BytesPerSecond)}
 		switch c.RNG.Source {

@@ -127,7 +127,7 @@ func (d *driver) Close() error {
 // Define stores the domain, or replaces the definition of the one that has
 // both its name and its UUID.
 func (d *driver) Define(ctx context.Context, c *polyvisor.Config) (polyvisor.Instance, error) {
-	if err := absolutePaths(c); err != nil {
+	if err := admit(c); err != nil {
 		return nil, err
 	}
 	text, err := json.Marshal(c)
@@ -155,10 +155,23 @@ func (d *driver) Define(ctx context.Context, c *polyvisor.Config) (polyvisor.Ins
 	return d.instance(c.Name, def.UUID), nil
 }
 
+// admit refuses what this engine has not, before any side effect, and makes the
+// paths absolute.
+func admit(c *polyvisor.Config) error {
+	if err := checkDisks(c); err != nil {
+		return err
+	}
+	return absolutePaths(c)
+}
+
 // absolutePaths makes the paths of a configuration independent of the caller's
 // working directory, since the VM process has another.
 func absolutePaths(c *polyvisor.Config) error {
-	for _, p := range []*string{&c.Boot.Kernel.Path, &c.Boot.Initrd.Path, &c.Console.Log} {
+	paths := []*string{&c.Console.Log}
+	for _, f := range c.Files() {
+		paths = append(paths, &f.File.Path)
+	}
+	for _, p := range paths {
 		if *p == "" || filepath.IsAbs(*p) {
 			continue
 		}

@@ -10,7 +10,7 @@ var features = []polyvisor.Feature{
 	polyvisor.FeatureMaxMemory, polyvisor.FeatureVCPUs, polyvisor.FeatureVCPUInfo, polyvisor.FeatureVCPUPin,
 	polyvisor.FeatureLabels, polyvisor.FeatureAutostart, polyvisor.FeatureRename, polyvisor.FeatureStats,
 	polyvisor.FeatureEvents, polyvisor.FeatureXML, polyvisor.FeaturePreserve, polyvisor.FeatureRenameRestart,
-	polyvisor.FeatureRNG,
+	polyvisor.FeatureRNG, polyvisor.FeatureDisks,
 }
 
 const (
@@ -31,7 +31,6 @@ var reasons = map[polyvisor.Feature]string{
 	polyvisor.FeatureBalloon:        noDevice,
 	polyvisor.FeatureMaxVCPUs:       noHotplug,
 	polyvisor.FeatureTopology:       "a guest sees one socket with a core for each vCPU",
-	polyvisor.FeatureDisks:          noDevice,
 	polyvisor.FeatureNICs:           noDevice,
 	polyvisor.FeatureShares:         noDevice,
 	polyvisor.FeatureVsock:          noDevice,

@@ -49,7 +49,7 @@ func (i *instance) Start(ctx context.Context, o polyvisor.StartOptions) error {
 
 // Create runs a transient domain.
 func (d *driver) Create(ctx context.Context, c *polyvisor.Config, o polyvisor.StartOptions) (polyvisor.Instance, error) {
-	if err := absolutePaths(c); err != nil {
+	if err := admit(c); err != nil {
 		return nil, err
 	}
 	text, err := json.Marshal(named(c))
@@ -78,9 +78,9 @@ func (d *driver) Create(ctx context.Context, c *polyvisor.Config, o polyvisor.St
 // since that is all there is to tell about them.
 func named(c *polyvisor.Config) *polyvisor.Config {
 	c = c.Clone()
-	for _, f := range []*polyvisor.File{&c.Boot.Kernel, &c.Boot.Initrd} {
-		if f.Open != nil {
-			*f = polyvisor.Path(f.Open.Name())
+	for _, f := range c.Files() {
+		if f.File.Open != nil {
+			*f.File = polyvisor.Path(f.File.Open.Name())
 		}
 	}
 	return c

@@ -72,7 +72,7 @@ var rules = []rule{
 	{pkg: internals + "vcpu", allow: []string{internals + "kvmapi", unix}, reason: "runs KVM_RUN; knows exits, not devices"},
 	{pkg: internals + "vcpu/vcputest", pure: true, reason: "guest code for tests"},
 	{pkg: internals + "vmm", allow: []string{internals + "kvmapi", internals + "guestmem", internals + "bus", internals + "irq", internals + "serial", internals + "i8042",
-		internals + "acpi", internals + "vcpu", internals + "pci", internals + "virtio", internals + "virtio/...", internals + "boot/linux", internals + "boot/guest", unix},
+		internals + "acpi", internals + "vcpu", internals + "pci", internals + "virtio", internals + "virtio/...", internals + "disk", internals + "disk/...", internals + "boot/linux", internals + "boot/guest", unix},
 		reason: "the one place where the parts meet"},
 	{pkg: internals + "machine", allow: []string{internals + "vmm", internals + "vmmproc", internals + "kvmapi", internals + "boot/linux", internals + "boot/guest", unix},
 		reason: "what a VM process runs: the machine behind the control protocol"},

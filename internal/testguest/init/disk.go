@@ -16,24 +16,33 @@ const sector = 512
 // disk opens a disk by the name that the host has for it, which is its serial number
 // where the host gives it none; a disk that is alone needs no name.
 func disk(name string, flags int) (int, error) {
-	var all []string
-	found := ""
-	for _, dev := range names("/sys/block") {
-		if !strings.HasPrefix(dev, "vd") {
-			continue
-		}
-		all = append(all, dev)
-		if strings.TrimSpace(read("/sys/block/"+dev+"/serial")) == name {
+	found := disks[name]
+	if found == "" || read("/sys/block/"+found+"/size") == "" {
+		findDisks() // it was plugged in or out
+		found = disks[name]
+	}
+	if found == "" && len(disks) == 1 {
+		for _, dev := range disks {
 			found = dev
 		}
-	}
-	if found == "" && len(all) == 1 {
-		found = all[0]
 	}
 	if found == "" {
 		return -1, unix.ENODEV
 	}
 	return unix.Open("/dev/"+found, flags|unix.O_CLOEXEC, 0)
+}
+
+// disks are the devices by serial number. The kernel asks the disk for it each time,
+// which would be among the requests that a test counts.
+var disks map[string]string
+
+func findDisks() {
+	disks = map[string]string{}
+	for _, dev := range names("/sys/block") {
+		if strings.HasPrefix(dev, "vd") {
+			disks[strings.TrimSpace(read("/sys/block/"+dev+"/serial"))] = dev
+		}
+	}
 }
 
 // readSector prints the text at the beginning of a sector, which a zero byte ends. It

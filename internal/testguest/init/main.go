@@ -31,6 +31,7 @@ func main() {
 	loadModules("/modules", "list")
 	if hasVirtio() {
 		loadModules("/modules", "devices")
+		findDisks()
 	}
 	watchPowerButton()
 	auto(read("/proc/cmdline"))

@@ -105,7 +105,16 @@ func (a *machine) Info() vmmproc.Info {
 	if i.State == vmm.StatePaused {
 		state = vmmproc.StatePaused
 	}
+	var disks []vmmproc.Disk
+	for _, d := range i.Disks {
+		disks = append(disks, vmmproc.Disk{
+			Name: d.Name, ReadRequests: d.Read.Requests, ReadBytes: d.Read.Bytes, WriteRequests: d.Write.Requests, WriteBytes: d.Write.Bytes,
+			FlushRequests: d.Flush.Requests, Errors: d.Read.Errors + d.Write.Errors + d.Flush.Errors + d.Discard.Errors + d.WriteZeroes.Errors,
+			Latency: d.Latency[:],
+		})
+	}
 	return vmmproc.Info{
+		Disks: disks,
 		State: state, VCPUs: i.VCPUs, Memory: i.Memory, MaxMemory: i.Memory, CPUTime: i.CPUTime, Exits: i.Exits,
 		VCPUTime: i.VCPUTime, Accesses: i.Accesses,
 	}

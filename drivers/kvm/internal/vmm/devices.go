@@ -19,7 +19,8 @@ type memory interface {
 
 // devices are those of the Spec.
 type devices struct {
-	rng *rng.Device
+	disks []*blockDevice
+	rng   *rng.Device
 }
 
 // addDevices puts the devices of the Spec onto a PCI bus, which there is only if there are any.
@@ -42,12 +43,22 @@ func (m *Machine) addDevices(sys *kvmapi.System, opts Options) error {
 	}
 	m.pci = b
 	m.undo.add(b.close)
-	m.undo.add(func() error { b.stop(); return nil })
 	failed := func(name string) func(error) {
 		return func(err error) {
 			if opts.OnDeviceError != nil {
 				opts.OnDeviceError(name, err.Error())
 			}
+		}
+	}
+	// In the order of the Spec, which is that in which a guest finds and names them.
+	for _, s := range m.spec.Disks {
+		d, err := m.newDisk(s, opts, failed(s.Name))
+		if err != nil {
+			return err
+		}
+		m.devices.disks = append(m.devices.disks, d)
+		if err := b.add(s.Name, d, m.mem, failed(s.Name)); err != nil {
+			return err
 		}
 	}
 	if s := m.spec.RNG; s != nil {
@@ -60,6 +71,8 @@ func (m *Machine) addDevices(sys *kvmapi.System, opts Options) error {
 			return err
 		}
 	}
+	// After all that devices use was added: it is undone first. Before the guest runs there is nothing to stop.
+	m.undo.add(func() error { b.stop(); return nil })
 	return nil
 }
 

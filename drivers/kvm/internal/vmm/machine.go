@@ -237,6 +237,7 @@ type Info struct {
 	VCPUTime []time.Duration   `json:"vcpu_time"` // of each
 	Exits    map[string]uint64 `json:"exits"`     // returns from KVM_RUN by kind
 	Accesses map[string]uint64 `json:"accesses"`  // port and memory accesses by device
+	Disks    []DiskInfo        `json:"disks"`
 }
 
 // Info looks at the machine, in any state.
@@ -253,6 +254,7 @@ func (m *Machine) Info() Info {
 	}
 	i.Exits = exits.Map()
 	i.Accesses = m.accesses()
+	i.Disks = m.devices.diskInfo()
 	return i
 }
 

@@ -20,7 +20,19 @@ type Spec struct {
 	HugePages bool   `json:"huge_pages,omitempty"` // advise the host to back memory by transparent huge pages
 	Boot      Boot   `json:"boot"`
 
-	RNG *RNG `json:"rng,omitempty"` // a random number generator
+	Disks []Disk `json:"disks,omitempty"`
+	RNG   *RNG   `json:"rng,omitempty"` // a random number generator
+}
+
+// Disk is a block device.
+type Disk struct {
+	Name     string `json:"name"`   // in errors and counters
+	File     string `json:"file"`   // the name of the image in Options.Files, which is locked already
+	Format   string `json:"format"` // "raw" or "qcow2"
+	ReadOnly bool   `json:"read_only,omitempty"`
+	Serial   string `json:"serial,omitempty"`
+	Cache    string `json:"cache,omitempty"`  // see disk.ParseCache
+	Queues   int    `json:"queues,omitempty"` // 0 is one for each vCPU, up to four
 }
 
 // RNG is a random number generator.
@@ -32,7 +44,7 @@ type RNG struct {
 }
 
 // hasPCI says whether the machine has devices that want a PCI bus.
-func (s *Spec) hasPCI() bool { return s.RNG != nil }
+func (s *Spec) hasPCI() bool { return len(s.Disks) > 0 || s.RNG != nil }
 
 // Boot kinds.
 const (

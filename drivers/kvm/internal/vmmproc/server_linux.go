@@ -75,6 +75,7 @@ type Server struct {
 	deviceErrors deviceErrors
 
 	handlers sync.WaitGroup // connections and what they have under way
+	renewing sync.WaitGroup // a renewal, which uses the files
 }
 
 // Serve builds a domain's machine, starts it and serves its control socket until
@@ -255,8 +256,12 @@ func (s *Server) finish(m Machine, exit Exit, tidy bool) {
 		stop.Time = s.ended.Time
 	}
 	s.ln.Close()
-	// Who hears of the stop finds the log complete.
+	// Who hears of the stop finds the log complete, and files that the machine had locked are free.
 	s.console.flush()
+	if !waitAtMost(&s.renewing, killPatience) {
+		s.log.Error("the guest's fresh start does not end")
+	}
+	s.closeFiles()
 	err := s.run.Finish(store.StopRecord{Reason: string(stop.Reason), Detail: stop.Detail, Time: stop.Time, Exits: stop.Exits, Cleared: kept})
 	if err != nil {
 		s.log.Error("end of the run", "reason", stop.Reason, "err", err)
@@ -284,7 +289,6 @@ func (s *Server) finish(m Machine, exit Exit, tidy bool) {
 	if !waitAtMost(&s.handlers, killPatience) {
 		s.log.Error("an operation on the machine does not return")
 	}
-	s.closeFiles()
 }
 
 // waitAtMost is a WaitGroup's Wait that does not hang on a broken machine.

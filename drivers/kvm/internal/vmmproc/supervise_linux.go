@@ -158,7 +158,7 @@ func (s *Server) preserve(exit Exit) {
 	}
 	s.log.Info("the guest has ended and is kept", "reason", stop.Reason, "detail", stop.Detail)
 	if policy == ActionRenameRestart {
-		s.handlers.Go(s.renew)
+		s.renewing.Go(s.renew)
 	}
 	<-s.killed.Done()
 }
