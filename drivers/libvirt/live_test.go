@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -275,19 +274,19 @@ func TestFrozenDaemon(t *testing.T) {
 	d := libvirttest.Start(t, libvirttest.Options{})
 	c := onTest(t, d, libvirt.Options{KeepAlive: 200 * time.Millisecond, KeepAliveCount: 2})
 	ctx := t.Context()
-	require.NoError(t, d.Signal(syscall.SIGSTOP))
+	require.NoError(t, d.Signal(libvirttest.Freeze))
 	short, stop := context.WithTimeout(ctx, 100*time.Millisecond)
 	_, err := c.Node(short)
 	stop()
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
-	require.NoError(t, d.Signal(syscall.SIGCONT))
+	require.NoError(t, d.Signal(libvirttest.Thaw))
 	_, err = c.Node(ctx)
 	require.NoError(t, err, "the connection is usable after a call was given up")
 
-	require.NoError(t, d.Signal(syscall.SIGSTOP))
+	require.NoError(t, d.Signal(libvirttest.Freeze))
 	_, err = c.Node(ctx)
 	assert.ErrorIs(t, err, polyvisor.ErrConnLost)
-	require.NoError(t, d.Signal(syscall.SIGCONT))
+	require.NoError(t, d.Signal(libvirttest.Thaw))
 	eventually(t, "the connection is back", func() bool { _, err := c.Node(ctx); return err == nil })
 }
 
