@@ -333,6 +333,20 @@ func TestErrorsOfALiveDaemon(t *testing.T) {
 	assert.Equal(t, c.Capabilities(), ro.Capabilities(), "a read-only connection declares the same")
 }
 
+// A hypervisor that the daemon has no driver for is not a connection that was lost.
+func TestDriverIsMissing(t *testing.T) {
+	d := libvirttest.Start(t, libvirttest.Options{})
+	for _, hypervisor := range []string{"xen", "ch", "lxc"} {
+		c, err := polyvisor.Open(t.Context(), strings.Replace(d.URI("qemu", libvirttest.Unix), "qemu", hypervisor, 1))
+		if err == nil {
+			c.Close()
+		}
+		require.ErrorIs(t, err, polyvisor.ErrUnsupported, hypervisor)
+		assert.NotErrorIs(t, err, polyvisor.ErrConnLost)
+		assert.ErrorContains(t, err, "install")
+	}
+}
+
 // A daemon that asks for a user and password gets them from the program or from auth.conf,
 // also when the connection was lost; without them the error says what it wants.
 func TestSASL(t *testing.T) {
