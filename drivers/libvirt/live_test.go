@@ -347,6 +347,20 @@ func TestDriverIsMissing(t *testing.T) {
 	}
 }
 
+// libvirt:/// is what libvirt's own programs open without a URI.
+func TestDefaultURI(t *testing.T) {
+	d := libvirttest.Start(t, libvirttest.Options{})
+	t.Setenv("LIBVIRT_DEFAULT_URI", d.URI("test", libvirttest.Unix))
+	c, err := polyvisor.Open(t.Context(), "libvirt:///")
+	require.NoError(t, err)
+	_, err = c.Domain(t.Context(), "test")
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+	_, err = polyvisor.Open(t.Context(), "libvirt:///system")
+	require.ErrorIs(t, err, polyvisor.ErrInvalidConfig)
+	assert.ErrorContains(t, err, "qemu:///system")
+}
+
 // A daemon that asks for a user and password gets them from the program or from auth.conf,
 // also when the connection was lost; without them the error says what it wants.
 func TestSASL(t *testing.T) {
