@@ -56,6 +56,11 @@ func open(ctx context.Context, conn net.Conn, t *uri.Target, o Options, ro rpc.O
 	}
 	if err := s.Open(ctx, t.Name, flags); err != nil {
 		s.close()
+		if number(err) == libvirt.ErrNoConnect {
+			// No connection was lost, and none will come of waiting.
+			err = fmt.Errorf("%w; the daemon has no driver for it: install that on its host (for xen Debian's libvirt-daemon-driver-xen, Fedora's libvirt-daemon-xen) and start the daemon anew", err)
+			return nil, fmt.Errorf("opening %s: %w", t.Name, classed.As(polyvisor.ErrUnsupported, err))
+		}
 		return nil, fmt.Errorf("opening %s: %w", t.Name, classify(err))
 	}
 	return s, nil

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -275,19 +274,19 @@ func TestFrozenDaemon(t *testing.T) {
 	d := libvirttest.Start(t, libvirttest.Options{})
 	c := onTest(t, d, libvirt.Options{KeepAlive: 200 * time.Millisecond, KeepAliveCount: 2})
 	ctx := t.Context()
-	require.NoError(t, d.Signal(syscall.SIGSTOP))
+	require.NoError(t, d.Signal(libvirttest.Freeze))
 	short, stop := context.WithTimeout(ctx, 100*time.Millisecond)
 	_, err := c.Node(short)
 	stop()
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
-	require.NoError(t, d.Signal(syscall.SIGCONT))
+	require.NoError(t, d.Signal(libvirttest.Thaw))
 	_, err = c.Node(ctx)
 	require.NoError(t, err, "the connection is usable after a call was given up")
 
-	require.NoError(t, d.Signal(syscall.SIGSTOP))
+	require.NoError(t, d.Signal(libvirttest.Freeze))
 	_, err = c.Node(ctx)
 	assert.ErrorIs(t, err, polyvisor.ErrConnLost)
-	require.NoError(t, d.Signal(syscall.SIGCONT))
+	require.NoError(t, d.Signal(libvirttest.Thaw))
 	eventually(t, "the connection is back", func() bool { _, err := c.Node(ctx); return err == nil })
 }
 
@@ -332,6 +331,34 @@ func TestErrorsOfALiveDaemon(t *testing.T) {
 	assert.EqualValues(t, golibvirt.ErrOperationDenied, e.Code)
 	assert.ErrorIs(t, polyvisor.LibvirtError(e.Code), polyvisor.ErrReadOnly)
 	assert.Equal(t, c.Capabilities(), ro.Capabilities(), "a read-only connection declares the same")
+}
+
+// A hypervisor that the daemon has no driver for is not a connection that was lost.
+func TestDriverIsMissing(t *testing.T) {
+	d := libvirttest.Start(t, libvirttest.Options{})
+	for _, hypervisor := range []string{"xen", "ch", "lxc"} {
+		c, err := polyvisor.Open(t.Context(), strings.Replace(d.URI("qemu", libvirttest.Unix), "qemu", hypervisor, 1))
+		if err == nil {
+			c.Close()
+		}
+		require.ErrorIs(t, err, polyvisor.ErrUnsupported, hypervisor)
+		assert.NotErrorIs(t, err, polyvisor.ErrConnLost)
+		assert.ErrorContains(t, err, "install")
+	}
+}
+
+// libvirt:/// is what libvirt's own programs open without a URI.
+func TestDefaultURI(t *testing.T) {
+	d := libvirttest.Start(t, libvirttest.Options{})
+	t.Setenv("LIBVIRT_DEFAULT_URI", d.URI("test", libvirttest.Unix))
+	c, err := polyvisor.Open(t.Context(), "libvirt:///")
+	require.NoError(t, err)
+	_, err = c.Domain(t.Context(), "test")
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+	_, err = polyvisor.Open(t.Context(), "libvirt:///system")
+	require.ErrorIs(t, err, polyvisor.ErrInvalidConfig)
+	assert.ErrorContains(t, err, "qemu:///system")
 }
 
 // A daemon that asks for a user and password gets them from the program or from auth.conf,

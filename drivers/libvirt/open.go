@@ -41,7 +41,15 @@ func init() {
 
 // openURI is Open for the registry.
 func openURI(ctx context.Context, u *polyvisor.URI, o polyvisor.OpenOptions) (polyvisor.Driver, error) {
-	return newDriver(ctx, Options{URI: u.String(), ReadOnly: o.ReadOnly, Logger: o.Logger})
+	options := Options{URI: u.String(), ReadOnly: o.ReadOnly, Logger: o.Logger}
+	if u.Scheme == "libvirt" && u.Transport == "" && u.Host == "" {
+		// No hypervisor: what libvirt's own programs open if they are given no URI.
+		if u.Path != "" && u.Path != "/" || len(u.Query) > 0 {
+			return nil, classed.As(polyvisor.ErrInvalidConfig, errors.New("libvirt:/// stands for the default of libvirt's programs, LIBVIRT_DEFAULT_URI or uri_default in libvirt.conf; for another host name the hypervisor, such as qemu:///system"))
+		}
+		options.URI = ""
+	}
+	return newDriver(ctx, options)
 }
 
 // Open connects to the daemon that the options name. polyvisor.Open with the URI does

@@ -215,7 +215,7 @@ func receiverExported(d *ast.FuncDecl) bool {
 }
 
 // systems are those for which `make lint` vets.
-var systems = []struct{ os, arch string }{{"linux", "amd64"}, {"darwin", "amd64"}, {"linux", "arm64"}}
+var systems = []struct{ os, arch string }{{"linux", "amd64"}, {"darwin", "amd64"}, {"linux", "arm64"}, {"windows", "amd64"}}
 
 // tags are the build tags that the repository uses beside those of systems.
 var tags = []string{"nestedsample"} // the subject of nestedtest's own test

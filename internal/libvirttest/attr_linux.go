@@ -7,7 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const selfExe = "/proc/self/exe"
+const (
+	selfExe = "/proc/self/exe"
+	// Freeze and Thaw are signals for Daemon.Signal.
+	Freeze = syscall.SIGSTOP
+	Thaw   = syscall.SIGCONT
+)
 
 // namespaces makes a process the first of namespaces of its own.
 func namespaces() (*syscall.SysProcAttr, error) {

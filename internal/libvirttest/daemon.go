@@ -125,7 +125,7 @@ func (d *Daemon) current() *process {
 	return d.process
 }
 
-// Signal sends libvirtd a signal: SIGSTOP freezes it, and it is frozen when Signal returns, SIGCONT thaws it.
+// Signal sends libvirtd a signal: Freeze freezes it, and it is frozen when Signal returns, Thaw thaws it.
 func (d *Daemon) Signal(sig syscall.Signal) error { return d.ns.signal(libvirtd, sig) }
 
 // Kill ends libvirtd at once, and leaves all else: machines run on, ssh sessions lose their other end.
@@ -142,7 +142,7 @@ func (d *Daemon) end(sig syscall.Signal) error {
 	if err := d.Signal(sig); err != nil {
 		return err
 	}
-	if err := d.Signal(syscall.SIGCONT); err != nil { // it may be frozen
+	if err := d.Signal(Thaw); err != nil { // it may be frozen
 		return err
 	}
 	select {

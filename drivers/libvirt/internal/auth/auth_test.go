@@ -66,6 +66,9 @@ func (d *daemon) Call(ctx context.Context, prog, proc uint32, args func(*xdr.Wri
 		}
 		out.Int32(d.polkit)
 	case procSASLInit:
+		if d.mechs == noMechanism {
+			return denied()
+		}
 		out.String(d.mechs)
 	case procSASLStart, procSASLStep:
 		mech := ""
@@ -101,6 +104,9 @@ func (d *daemon) Call(ctx context.Context, prog, proc uint32, args func(*xdr.Wri
 	}
 	return answer.Err()
 }
+
+// noMechanism has a daemon refuse to say which it has, as libvirtd does then.
+const noMechanism = "none"
 
 // scramServer keeps the password of joe. Some servers send their last message
 // together with the news that all is done, others before.
@@ -161,6 +167,8 @@ func TestAuthenticate(t *testing.T) {
 		{name: "auth= chooses", d: daemon{types: []int32{typePolkit, typeNone}}, uri: "qemu:///system?auth=none", calls: []uint32{66}},
 		{name: "auth= is not offered", d: daemon{types: []int32{typePolkit, typeNone}}, uri: "qemu:///system?auth=sasl", kind: ErrUnsupported, says: "no authentication by sasl, as auth= of the URI wants it, but by polkit, none"},
 		{name: "unknown", d: daemon{types: []int32{9}}, uri: "qemu:///system", kind: ErrUnsupported, says: "number 9; known here are none, polkit and sasl"},
+		{name: "no mechanism is good enough", d: daemon{types: []int32{typeSASL}, mechs: noMechanism}, uri: "qemu+tcp://h/system", kind: ErrDenied, says: "use tls or ssh"},
+		{name: "no mechanism is installed", d: daemon{types: []int32{typeSASL}, mechs: noMechanism}, uri: "qemu+tls://h/system", kind: ErrDenied, says: "mech_list"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := Authenticate(t.Context(), &c.d, options(t, c.uri))

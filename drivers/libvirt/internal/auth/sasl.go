@@ -50,7 +50,12 @@ func encodeData(w *xdr.Writer, data []byte) {
 func (a *authenticator) sasl(ctx context.Context, only string) error {
 	var list string
 	if err := a.Call(ctx, program, procSASLInit, nil, func(r *xdr.Reader) { list = r.String() }); err != nil {
-		return a.refused(err, "SASL: %w", err)
+		// Such as that none of its mechanisms is good enough for it; the reason is for its log alone.
+		advice := "its log says why; are mech_list in /etc/sasl2/libvirt.conf there and the package with the mechanism right?"
+		if a.Target.Transport == uri.TCP {
+			advice = overTCP
+		}
+		return a.refused(err, "SASL: the daemon has no mechanism to offer: %w; %s", err, advice)
 	}
 	name, err := a.choose(list, only)
 	if err != nil {
@@ -100,6 +105,8 @@ func (a *authenticator) sasl(ctx context.Context, only string) error {
 	return fail(ErrDenied, "SASL %s: the exchange has not ended after %d steps", name, maxSteps)
 }
 
+const overTCP = "over tcp libvirtd offers only mechanisms that encrypt, so use tls or ssh"
+
 // choose picks the best mechanism of the daemon's list, which is separated by
 // commas.
 func (a *authenticator) choose(list, only string) (string, error) {
@@ -130,7 +137,7 @@ func (a *authenticator) choose(list, only string) (string, error) {
 	}
 	advice := "set mech_list: scram-sha-256 in /etc/sasl2/libvirt.conf there"
 	if !private && a.Target.Transport == uri.TCP {
-		advice = "over tcp libvirtd offers only mechanisms that encrypt, so use tls or ssh"
+		advice = overTCP
 	}
 	if only != "" {
 		all = only

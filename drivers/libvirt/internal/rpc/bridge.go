@@ -23,7 +23,7 @@ const bridgeBound = 8 << 20
 // asks for go to it and not to Options.Event.
 //
 // Only frames that this package has checked get there. Payloads are passed as
-// they are. A user that does not read what it asked for loses its stream, or
+// they are, or become an error if go-libvirt could not decode them (see fits). A user that does not read what it asked for loses its stream, or
 // this bridge, and stalls nobody. The bridge ends with the client, or when the
 // other end is closed; several may exist.
 func (c *Client) Bridge() net.Conn {
@@ -142,7 +142,9 @@ func (c *Client) bridgeEvent(h Header, payload []byte) bool {
 	if r.Err() != nil || b == nil {
 		return false
 	}
-	b.push(h, payload)
+	if fits(h, payload) == nil { // go-libvirt drops what it cannot decode
+		b.push(h, payload)
+	}
 	return true
 }
 
@@ -283,8 +285,18 @@ func (k *bridgeCall) reply(h Header, payload []byte, _ bool) error {
 		b.forget(k)
 	}
 	h.Serial = k.h.Serial
+	if err := fits(h, payload); err != nil {
+		h.Status, payload = StatusError, errorPayload(err)
+	}
 	b.push(h, payload)
 	return nil
+}
+
+// errorPayload is an error of this side for the user.
+func errorPayload(err error) []byte {
+	var w xdr.Writer
+	EncodeError(&w, &Error{Code: libvirt.ErrRPC, Level: libvirt.ErrError, Message: err.Error()})
+	return w.Bytes()
 }
 
 func (k *bridgeCall) stream(h Header, payload []byte, _ bool) error {
@@ -299,9 +311,9 @@ func (k *bridgeCall) stream(h Header, payload []byte, _ bool) error {
 		}
 		// Its reader is too slow.
 		k.abort(serial)
-		var w xdr.Writer
-		EncodeError(&w, &Error{Code: libvirt.ErrRPC, Level: libvirt.ErrError, Message: ErrStreamOverflow.Error()})
-		h.Status, payload = StatusError, w.Bytes()
+		h.Status, payload = StatusError, errorPayload(ErrStreamOverflow)
+	} else if err := fits(h, payload); err != nil && h.Status == StatusError {
+		payload = errorPayload(err)
 	}
 	k.b.c.unregister(serial, k)
 	k.b.forget(k)

@@ -3,6 +3,8 @@ package rpc_test
 import (
 	"bytes"
 	"context"
+	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -219,6 +221,38 @@ func TestHostileFrameDoesNotPassTheBridge(t *testing.T) {
 		<-l.Disconnected()
 		assert.ErrorIs(t, c.Err(), rpc.ErrProtocol)
 	}
+}
+
+// A count of elements that have not come is an error: go-libvirt would make room for
+// all of them first, which is more than there is.
+func TestHostileCountDoesNotPassTheBridge(t *testing.T) {
+	count := []byte{0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0}
+	hostile := true
+	c, _ := start(t, rpc.Options{}, func(s *rpctest.Server, f rpctest.Frame) {
+		switch {
+		case !hostile:
+			s.Write(f.Reply(make([]byte, 8)))
+		case f.Procedure == getVersion:
+			f.Header.Type, f.Header.Status, f.Payload = rpc.TypeReply, rpc.StatusError, slices.Concat(make([]byte, 12), count)
+			s.Write(f)
+		default:
+			s.Write(f.Reply(count))
+		}
+	})
+	l := foreign(t, c)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, _, err := l.ConnectListAllDomains(1, 0)
+	require.ErrorContains(t, err, "2147483647 elements")
+	_, err = l.ConnectGetType()
+	require.ErrorContains(t, err, "2147483647 bytes")
+	_, err = l.ConnectGetLibVersion()
+	require.Error(t, err)
+	runtime.ReadMemStats(&after)
+	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(16<<20))
+	hostile = false
+	_, _, err = l.ConnectListAllDomains(1, 0)
+	require.NoError(t, err, "the handle goes on")
 }
 
 // A user that sends what is no frame loses its bridge, nothing more.
