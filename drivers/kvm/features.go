@@ -32,6 +32,7 @@ var reasons = map[polyvisor.Feature]string{
 	polyvisor.FeatureTopology:       "a guest sees one socket with a core for each vCPU",
 	polyvisor.FeatureDisks:          noPCI,
 	polyvisor.FeatureNICs:           noPCI,
+	polyvisor.FeaturePortForwards:   noPCI,
 	polyvisor.FeatureShares:         noPCI,
 	polyvisor.FeatureRNG:            noPCI,
 	polyvisor.FeatureVsock:          noPCI,
