@@ -260,6 +260,9 @@ func (c *Config) Clone() *Config {
 	d.VCPU = slices.Clone(c.VCPU)
 	d.Disks = slices.Clone(c.Disks)
 	d.NICs = slices.Clone(c.NICs)
+	for i := range d.NICs {
+		d.NICs[i].Forwards = slices.Clone(d.NICs[i].Forwards)
+	}
 	d.Shares = slices.Clone(c.Shares)
 	if c.RNG != nil {
 		d.RNG = new(*c.RNG)
@@ -280,6 +283,9 @@ func (c *Config) normalize() {
 	c.VCPU = nilIfEmpty(c.VCPU)
 	c.Disks = nilIfEmpty(c.Disks)
 	c.NICs = nilIfEmpty(c.NICs)
+	for i := range c.NICs {
+		c.NICs[i].Forwards = nilIfEmpty(c.NICs[i].Forwards)
+	}
 	c.Shares = nilIfEmpty(c.Shares)
 }
 

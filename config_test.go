@@ -36,6 +36,9 @@ func fullConfig() *polyvisor.Config {
 		}},
 		NICs: []polyvisor.NIC{{
 			MAC: polyvisor.MAC{0x52, 0x54, 0, 1, 2, 3}, Network: polyvisor.NetworkBridge, Source: "br0", MTU: 1400,
+		}, {
+			MAC: polyvisor.MAC{0x52, 0x54, 0, 1, 2, 4}, Network: polyvisor.NetworkUser,
+			Forwards: []polyvisor.PortForward{{Protocol: polyvisor.ProtocolTCP, HostIP: "::1", HostPort: 8080, GuestPort: 80}},
 		}},
 		Shares: []polyvisor.Share{{Tag: "home", Source: "/home", Mode: polyvisor.DeviceReadWriteForce}},
 		RNG:    &polyvisor.RNG{Source: "/dev/hwrng", BytesPerSecond: 1024},
@@ -51,6 +54,9 @@ func TestFullConfigIsFull(t *testing.T) {
 	var walk func(name string, v reflect.Value)
 	walk = func(name string, v reflect.Value) {
 		switch {
+		case name == "Config.NICs.Forwards" && v.IsZero(): // is for another network than Source
+			walk(name, reflect.ValueOf(fullConfig().NICs[1].Forwards))
+			return
 		case strings.HasSuffix(name, ".Open") || strings.HasSuffix(name, ".Firmware"):
 			return
 		case v.Kind() == reflect.Pointer && !v.IsNil():
@@ -83,7 +89,8 @@ func TestConfigJSON(t *testing.T) {
 		"boot": {"kernel": "/boot/vmlinuz", "initrd": "/boot/initrd.img", "cmdline": "console=ttyS0"},
 		"console": {"log": "/var/log/web", "out": "/out", "in": "/in"}, "log": "/hv.log",
 		"disks": [{"target": "vda", "source": "/a.qcow2", "format": "qcow2", "mode": "ro", "serial": "S1", "cache": "none", "queues": 2}],
-		"nics": [{"mac": "52:54:00:01:02:03", "network": "bridge", "source": "br0", "mtu": 1400}],
+		"nics": [{"mac": "52:54:00:01:02:03", "network": "bridge", "source": "br0", "mtu": 1400},
+			{"mac": "52:54:00:01:02:04", "network": "user", "forwards": [{"protocol": "tcp", "host_ip": "::1", "host_port": 8080, "guest_port": 80}]}],
 		"shares": [{"tag": "home", "source": "/home", "mode": "rw-force"}],
 		"rng": {"source": "/dev/hwrng", "bytes_per_second": 1024}, "vsock": {"cid": 5}, "protected": true, "hypervisor_auth": true,
 		"on_poweroff": "restart", "on_reboot": "preserve", "on_crash": "rename-restart"
@@ -127,6 +134,7 @@ func TestCloneIsDeep(t *testing.T) {
 			d.VCPU[0].Number++
 			d.Disks[0].Target = "x"
 			d.NICs[0].MTU++
+			d.NICs[1].Forwards[0].HostPort++
 			d.Shares[0].Tag = "x"
 			d.RNG.Source = "x"
 			d.Vsock.CID++
@@ -151,7 +159,7 @@ func TestFilesAndDevices(t *testing.T) {
 	for _, d := range c.Devices() {
 		ids = append(ids, d.DeviceID())
 	}
-	assert.Equal(t, []string{"vda", "52:54:00:01:02:03", "home", "rng"}, ids)
+	assert.Equal(t, []string{"vda", "52:54:00:01:02:03", "52:54:00:01:02:04", "home", "rng"}, ids)
 	assert.Empty(t, (&polyvisor.Config{}).Devices())
 }
 
@@ -339,6 +347,15 @@ func TestValidate(t *testing.T) {
 			{MAC: polyvisor.MAC{2}}, {MAC: polyvisor.MAC{2}},
 		}}, []string{"nic 01:00:00:00:00:00: a group address", "network user takes no source", "network tap needs the name", `network "wifi"`, "MTU 67", "MTU 65536",
 			`NIC "02:00:00:00:00:00": another NIC`}},
+		{"forwards", polyvisor.Config{Name: "a", NICs: []polyvisor.NIC{
+			{MAC: polyvisor.MAC{2}, Forwards: []polyvisor.PortForward{{Protocol: "sctp", HostPort: 1}, {}, {HostIP: "localhost", HostPort: 2}, {HostIP: "fe80::1%eth0", HostPort: 3},
+				{HostPort: 80}, {HostPort: 80, HostIP: "127.0.0.1", Protocol: "tcp", GuestPort: 8}, {HostPort: 80, Protocol: "udp"}, {HostPort: 80, HostIP: "::1"}}},
+			{MAC: polyvisor.MAC{4}, Forwards: []polyvisor.PortForward{{HostPort: 80, Protocol: "udp", GuestPort: 9}}},
+			{MAC: polyvisor.MAC{6}, Network: polyvisor.NetworkTap, Source: "tap0", Forwards: []polyvisor.PortForward{{HostPort: 81}}},
+			{MAC: polyvisor.MAC{8}, Forwards: make([]polyvisor.PortForward, 257)},
+		}}, []string{`forwards[0]: protocol "sctp"`, "forwards[1]: no host port", `forwards[2]: host address "localhost"`, `forwards[3]: host address "fe80::1%eth0"`,
+			"forwards[5]: tcp port 80 of the host is given twice", "nic 04:00:00:00:00:00: udp port 80 of the host is published by another NIC",
+			"nic 06:00:00:00:00:00: ports are forwarded by network user only", "nic 08:00:00:00:00:00: forwards: 257, at most 256"}},
 		{"shares", polyvisor.Config{Name: "a", Shares: []polyvisor.Share{
 			{Source: "/a"}, {Tag: strings.Repeat("t", 37), Source: "/a"}, {Tag: "c"}, {Tag: "c", Source: "/\x00", Mode: 9},
 		}}, []string{`share: tag ""`, `share: tag "ttt`, `share "c": no source`, `share "c": the path contains a NUL`, `share "c": unknown device mode 9`, `share "c": another share`}},

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"net"
+	"strconv"
 )
 
 // Device is a device of a domain that can be attached and detached: *Disk,
@@ -136,6 +137,35 @@ type NIC struct {
 	Source string `json:"source,omitempty"`
 	// MTU is the largest packet in bytes; 0 leaves it to the back end.
 	MTU int `json:"mtu,omitempty"`
+	// Forwards publishes ports of the guest on the host; for NetworkUser only,
+	// whose guests nobody can reach else. A driver needs FeaturePortForwards.
+	Forwards []PortForward `json:"forwards,omitempty"`
+}
+
+// PortForward publishes a port of a guest on the host: who connects or sends to
+// the host's port reaches the guest's. A port that is taken keeps the domain
+// from starting.
+type PortForward struct {
+	// Protocol is ProtocolTCP, also if empty, or ProtocolUDP.
+	Protocol string `json:"protocol,omitempty"`
+	// HostIP is the address of the host that listens: 127.0.0.1 if empty, so
+	// that only the host itself can connect; 0.0.0.0 for all of IPv4.
+	HostIP string `json:"host_ip,omitempty"`
+	// HostPort is the port on the host, 1 or more.
+	HostPort uint16 `json:"host_port"`
+	// GuestPort is the port in the guest; HostPort if 0.
+	GuestPort uint16 `json:"guest_port,omitempty"`
+}
+
+// The protocols of a PortForward.
+const (
+	ProtocolTCP = "tcp"
+	ProtocolUDP = "udp"
+)
+
+// String gives a form such as tcp 127.0.0.1:8080 to 80.
+func (f PortForward) String() string {
+	return fmt.Sprintf("%s %s to %d", f.Protocol, net.JoinHostPort(f.HostIP, strconv.Itoa(int(f.HostPort))), f.GuestPort)
 }
 
 // NetworkKind is the back end of a network interface.

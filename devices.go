@@ -3,6 +3,7 @@ package polyvisor
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // deviceOp is one of the three operations on a device.
@@ -141,7 +142,11 @@ func cloneDevice(dev Device) (Device, error) {
 	case *Disk:
 		return clonePointer(dev)
 	case *NIC:
-		return clonePointer(dev)
+		d, err := clonePointer(dev)
+		if err == nil {
+			d.(*NIC).Forwards = nilIfEmpty(slices.Clone(dev.Forwards))
+		}
+		return d, err
 	case *Share:
 		return clonePointer(dev)
 	case *RNG:

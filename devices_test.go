@@ -101,6 +101,7 @@ func TestWrongDevices(t *testing.T) {
 		{dom.AttachDevice, &polyvisor.Disk{}, `disk "": no source`},
 		{dom.AttachDevice, &polyvisor.Share{}, `share: tag ""`},
 		{dom.AttachDevice, &polyvisor.NIC{MTU: 1}, "MTU 1"},
+		{dom.AttachDevice, &polyvisor.NIC{Forwards: []polyvisor.PortForward{{}}}, "no host port"},
 		{dom.AttachDevice, &polyvisor.RNG{Source: "\x00"}, "rng: the path contains a NUL"},
 		{dom.AttachDevice, &polyvisor.Disk{Source: polyvisor.File{Path: "/a", Open: os.Stdin}}, "both a path and an open file"},
 		{dom.DetachDevice, &polyvisor.Disk{}, "disk: which one?"},
@@ -124,7 +125,8 @@ func TestWrongDevices(t *testing.T) {
 func TestDeviceKindsAreFeatures(t *testing.T) {
 	for feature, dev := range map[polyvisor.Feature]polyvisor.Device{
 		polyvisor.FeatureDisks: &polyvisor.Disk{Source: polyvisor.Path("/a")}, polyvisor.FeatureNICs: &polyvisor.NIC{},
-		polyvisor.FeatureShares: &polyvisor.Share{Tag: "t", Source: "/t"}, polyvisor.FeatureRNG: &polyvisor.RNG{},
+		polyvisor.FeaturePortForwards: &polyvisor.NIC{Forwards: []polyvisor.PortForward{{HostPort: 80}}},
+		polyvisor.FeatureShares:       &polyvisor.Share{Tag: "t", Source: "/t"}, polyvisor.FeatureRNG: &polyvisor.RNG{},
 	} {
 		dom, r := inState(t, polyvisor.Running, without(feature))
 		var unsupported *polyvisor.UnsupportedError

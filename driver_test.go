@@ -225,6 +225,7 @@ func configFeatures() map[polyvisor.Feature]func(t *testing.T) *polyvisor.Config
 		polyvisor.FeatureVCPUConfig:      fixed(polyvisor.Config{VCPU: []polyvisor.VCPUConfig{{Weight: 1}}}),
 		polyvisor.FeatureDisks:           fixed(polyvisor.Config{Disks: []polyvisor.Disk{{Source: file}}}),
 		polyvisor.FeatureNICs:            fixed(polyvisor.Config{NICs: []polyvisor.NIC{{}}}),
+		polyvisor.FeaturePortForwards:    fixed(polyvisor.Config{NICs: []polyvisor.NIC{{Forwards: []polyvisor.PortForward{{HostPort: 80}}}}}),
 		polyvisor.FeatureShares:          fixed(polyvisor.Config{Shares: []polyvisor.Share{{Tag: "t", Source: "/"}}}),
 		polyvisor.FeatureRNG:             fixed(polyvisor.Config{RNG: &polyvisor.RNG{}}),
 		polyvisor.FeatureVsock:           fixed(polyvisor.Config{Vsock: &polyvisor.VsockConfig{}}),

@@ -82,6 +82,7 @@ const (
 	FeatureTopology       Feature = "topology"
 	FeatureDisks          Feature = "disks"
 	FeatureNICs           Feature = "nics"
+	FeaturePortForwards   Feature = "port-forwards"
 	FeatureShares         Feature = "shares"
 	FeatureRNG            Feature = "rng"
 	FeatureVsock          Feature = "vsock"
@@ -98,8 +99,8 @@ func Features() []Feature {
 		FeatureVCPUInfo, FeatureVCPUPin, FeatureVCPUConfig, FeatureDevices, FeatureXML, FeatureLabels,
 		FeatureAutostart, FeatureRename, FeatureStats, FeatureEvents, FeatureConsoleFiles, FeatureHypervisorLog,
 		FeatureInstanceID, FeatureFirmware, FeatureMaxMemory, FeatureMemoryBacking, FeatureBalloon, FeatureMaxVCPUs,
-		FeatureTopology, FeatureDisks, FeatureNICs, FeatureShares, FeatureRNG, FeatureVsock, FeatureProtected,
-		FeatureHypervisorAuth,
+		FeatureTopology, FeatureDisks, FeatureNICs, FeaturePortForwards, FeatureShares, FeatureRNG, FeatureVsock,
+		FeatureProtected, FeatureHypervisorAuth,
 	}
 }
 

@@ -1,5 +1,7 @@
 package polyvisor
 
+import "slices"
+
 // needs lists what a driver must be able to do to run the configuration, whose
 // defaults are filled in.
 func (c *Config) needs() []Feature {
@@ -33,6 +35,7 @@ func (c *Config) needs() []Feature {
 	when(FeatureVCPUConfig, weight)
 	when(FeatureDisks, len(c.Disks) > 0)
 	when(FeatureNICs, len(c.NICs) > 0)
+	when(FeaturePortForwards, slices.ContainsFunc(c.NICs, func(n NIC) bool { return len(n.Forwards) > 0 }))
 	when(FeatureShares, len(c.Shares) > 0)
 	when(FeatureRNG, c.RNG != nil)
 	when(FeatureVsock, c.Vsock != nil)
@@ -59,6 +62,9 @@ func deviceNeeds(d Device) []Feature {
 		}
 		return []Feature{FeatureDisks}
 	case *NIC:
+		if len(d.Forwards) > 0 {
+			return []Feature{FeatureNICs, FeaturePortForwards}
+		}
 		return []Feature{FeatureNICs}
 	case *Share:
 		return []Feature{FeatureShares}

@@ -62,6 +62,9 @@ func (n *NIC) defaults(c *Config) {
 	if n.Network == "" {
 		n.Network = NetworkUser
 	}
+	for i := range n.Forwards {
+		n.Forwards[i].defaults()
+	}
 	for n.MAC.IsZero() {
 		// The prefix that QEMU and libvirt use for KVM guests; locally administered.
 		mac := MAC{0x52, 0x54, 0x00}
@@ -182,6 +185,7 @@ func (c *Config) validateDevices(p *problems) {
 	few = p.count("shares", len(c.Shares)) && few
 	if few {
 		c.eachDevice(p)
+		c.publishedOnce(p)
 	}
 	if v := c.Vsock; v != nil && v.CID != 0 && (v.CID < minCID || v.CID == anyCID) {
 		p.add("vsock.cid: %d is reserved; want %d or more, or 0 to let the driver choose", v.CID, minCID)
@@ -278,4 +282,5 @@ func (p *problems) nic(n *NIC) {
 	if n.MTU != 0 && (n.MTU < minMTU || n.MTU > maxMTU) {
 		p.add("%s: MTU %d; want %d to %d", name, n.MTU, minMTU, maxMTU)
 	}
+	p.forwards(name, n)
 }

@@ -152,8 +152,13 @@ var settings = map[polyvisor.Feature]func(c *C, cfg *polyvisor.Config){
 	polyvisor.FeatureTopology: func(_ *C, cfg *polyvisor.Config) {
 		cfg.VCPUs, cfg.MaxVCPUs, cfg.Topology = 1, 1, polyvisor.Topology{Sockets: 1, Cores: 1, Threads: 1}
 	},
-	polyvisor.FeatureDisks:     func(c *C, cfg *polyvisor.Config) { addDevice(cfg, deviceKinds[0].device(c, 3)) },
-	polyvisor.FeatureNICs:      func(c *C, cfg *polyvisor.Config) { addDevice(cfg, deviceKinds[1].device(c, 3)) },
+	polyvisor.FeatureDisks: func(c *C, cfg *polyvisor.Config) { addDevice(cfg, deviceKinds[0].device(c, 3)) },
+	polyvisor.FeatureNICs:  func(c *C, cfg *polyvisor.Config) { addDevice(cfg, deviceKinds[1].device(c, 3)) },
+	polyvisor.FeaturePortForwards: func(c *C, cfg *polyvisor.Config) {
+		nic := deviceKinds[1].device(c, 3).(*polyvisor.NIC)
+		nic.Forwards = []polyvisor.PortForward{c.forward()}
+		addDevice(cfg, nic)
+	},
 	polyvisor.FeatureShares:    func(c *C, cfg *polyvisor.Config) { addDevice(cfg, deviceKinds[2].device(c, 3)) },
 	polyvisor.FeatureRNG:       func(c *C, cfg *polyvisor.Config) { addDevice(cfg, deviceKinds[3].device(c, 3)) },
 	polyvisor.FeatureVsock:     func(_ *C, cfg *polyvisor.Config) { cfg.Vsock = &polyvisor.VsockConfig{} },

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"net"
 	"slices"
 
 	"github.com/polyvisor/polyvisor"
@@ -116,6 +117,17 @@ var deviceKinds = []deviceKind{
 	{"rng", polyvisor.FeatureRNG, nil, func(c *C, n int) polyvisor.Device {
 		return &polyvisor.RNG{}
 	}, func(d polyvisor.Device) { d.(*polyvisor.RNG).BytesPerSecond = 1024 }, true},
+}
+
+// forward gives a forward to the guest from a port of the host that is free, all
+// of it other than the defaults.
+func (c *C) forward() polyvisor.PortForward {
+	const host = "127.0.0.2"
+	l, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
+	c.ok(err, "find a free port")
+	port := l.LocalAddr().(*net.UDPAddr).Port
+	c.ok(l.Close(), "close a socket")
+	return polyvisor.PortForward{Protocol: polyvisor.ProtocolUDP, HostIP: host, HostPort: uint16(port), GuestPort: 7}
 }
 
 func addDevice(cfg *polyvisor.Config, dev polyvisor.Device) {

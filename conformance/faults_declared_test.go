@@ -35,6 +35,7 @@ var settingOf = map[polyvisor.Feature]func(*polyvisor.Config) bool{
 	polyvisor.FeatureTopology:        func(c *polyvisor.Config) bool { return !c.Topology.IsZero() },
 	polyvisor.FeatureDisks:           func(c *polyvisor.Config) bool { return len(c.Disks) > 0 },
 	polyvisor.FeatureNICs:            func(c *polyvisor.Config) bool { return len(c.NICs) > 0 },
+	polyvisor.FeaturePortForwards:    func(c *polyvisor.Config) bool { return len(c.NICs) > 0 && len(c.NICs[len(c.NICs)-1].Forwards) > 0 },
 	polyvisor.FeatureShares:          func(c *polyvisor.Config) bool { return len(c.Shares) > 0 },
 	polyvisor.FeatureRNG:             func(c *polyvisor.Config) bool { return c.RNG != nil },
 	polyvisor.FeatureVsock:           func(c *polyvisor.Config) bool { return c.Vsock != nil },

@@ -151,6 +151,7 @@ func nicXML(d *polyvisor.NIC) *libvirtxml.DomainInterface {
 		x.Target = &libvirtxml.DomainInterfaceTarget{Dev: d.Source, Managed: "no"}
 	default:
 		x.Source.User = &libvirtxml.DomainInterfaceSourceUser{}
+		forwardsXML(x, d.Forwards)
 	}
 	if d.MTU != 0 {
 		x.MTU = &libvirtxml.DomainInterfaceMTU{Size: uint(d.MTU)}

@@ -106,6 +106,9 @@ func TestLibvirtKeeps(t *testing.T) {
 	}
 	for _, c := range configs {
 		c = withDefaults(c)
+		for i := range c.NICs {
+			c.NICs[i].Forwards = nil // not every libvirt of a host knows passt; TestFull has the form
+		}
 		if c.Memory == 0 {
 			continue // libvirt reads it as all of it
 		}

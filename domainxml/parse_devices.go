@@ -238,6 +238,7 @@ func (r *reader) nic(n *node) *polyvisor.NIC {
 	switch r.only(n, "type", "user", "bridge", "network", "ethernet") {
 	case "user":
 		d.Network = polyvisor.NetworkUser
+		d.Forwards = r.forwards(n)
 	case "bridge":
 		d.Network = polyvisor.NetworkBridge
 		d.Source = r.sourceOf(n, source, "bridge")

@@ -40,7 +40,10 @@ func full() *polyvisor.Config {
 			{Target: "vdd", Source: polyvisor.Path("/d/d"), Format: polyvisor.FormatRaw, Mode: polyvisor.DeviceReadWriteForce},
 		},
 		NICs: []polyvisor.NIC{
-			{MAC: polyvisor.MAC{0x52, 0x54, 0, 0, 0, 1}, Network: polyvisor.NetworkUser},
+			{MAC: polyvisor.MAC{0x52, 0x54, 0, 0, 0, 1}, Network: polyvisor.NetworkUser, Forwards: []polyvisor.PortForward{
+				{Protocol: polyvisor.ProtocolTCP, HostIP: "127.0.0.1", HostPort: 8080, GuestPort: 80},
+				{Protocol: polyvisor.ProtocolUDP, HostIP: "::", HostPort: 53, GuestPort: 53},
+			}},
 			{MAC: polyvisor.MAC{0x52, 0x54, 0, 0, 0, 2}, Network: polyvisor.NetworkBridge, Source: "br0", MTU: 9000},
 			{MAC: polyvisor.MAC{0x52, 0x54, 0, 0, 0, 3}, Network: polyvisor.NetworkTap, Source: "tap0"},
 			{MAC: polyvisor.MAC{0x52, 0x54, 0, 0, 0, 4}, Network: polyvisor.NetworkManaged, Source: "default"},
@@ -150,6 +153,14 @@ func random(r *rand.Rand) *polyvisor.Config {
 		n.Network = []polyvisor.NetworkKind{"", polyvisor.NetworkUser, polyvisor.NetworkBridge, polyvisor.NetworkTap, polyvisor.NetworkManaged}[r.IntN(5)]
 		if n.Network != "" && n.Network != polyvisor.NetworkUser {
 			n.Source = line(1, 9)
+		} else {
+			r := rand.New(rand.NewPCG(uint64(c.UUID[0]), uint64(i)))
+			for range r.IntN(3) {
+				n.Forwards = append(n.Forwards, polyvisor.PortForward{
+					Protocol: []string{"", polyvisor.ProtocolTCP, polyvisor.ProtocolUDP}[r.IntN(3)], HostIP: []string{"", "127.0.0.1", "::1", "0.0.0.0"}[r.IntN(4)],
+					HostPort: uint16(1 + len(c.NICs)*10 + len(n.Forwards)), GuestPort: uint16(r.IntN(1 << 16)),
+				})
+			}
 		}
 		if some() {
 			n.MTU = 68 + r.IntN(60000)

@@ -32,6 +32,7 @@ var reasons = map[polyvisor.Feature]string{
 	polyvisor.FeatureMaxVCPUs:       noHotplug,
 	polyvisor.FeatureTopology:       "a guest sees one socket with a core for each vCPU",
 	polyvisor.FeatureNICs:           noDevice,
+	polyvisor.FeaturePortForwards:   noDevice,
 	polyvisor.FeatureShares:         noDevice,
 	polyvisor.FeatureVsock:          noDevice,
 	polyvisor.FeatureProtected:      "the engine uses neither AMD SEV nor Intel TDX",
