@@ -119,7 +119,10 @@ type ring interface {
 	// pop sets Chain.popped if the chain is the device's from now on.
 	// full says that there are as many requests in flight as there may be.
 	pop(c *Chain, full bool) (bool, error)
-	push(c *Chain, written uint32)
+	push(c *Chain, written uint32) // use and publish
+	// use fills the next used entry, which the driver sees once publish is called.
+	use(c *Chain, written uint32)
+	publish()
 	shouldInterrupt() bool
 	disableKicks()
 	enableKicks() bool
@@ -176,6 +179,23 @@ func (q *Queue) Push(c *Chain, written uint32) {
 	c.popped = false
 	q.inFlight--
 	q.ring.push(c, uint32(min(uint64(written), c.writable)))
+}
+
+// PushAll gives requests back as Push does, c[i] with written[i], in such a way that a driver that sees the first of them
+// sees them all. Frames that are spread over several buffers need that.
+func (q *Queue) PushAll(c []Chain, written []uint32) {
+	some := false
+	for i := range c {
+		if !c[i].popped {
+			continue
+		}
+		c[i].popped, some = false, true
+		q.inFlight--
+		q.ring.use(&c[i], uint32(min(uint64(written[i]), c[i].writable)))
+	}
+	if some {
+		q.ring.publish()
+	}
 }
 
 // ShouldInterrupt says whether the driver wants to be told of what was pushed since it was asked last.

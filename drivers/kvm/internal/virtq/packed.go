@@ -19,6 +19,9 @@ type packed struct {
 	nextAvail, nextUsed position
 	taken               uint16 // descriptors of the requests in flight
 	added               uint16 // descriptors used since shouldInterrupt was asked last
+
+	unseen      []byte // flags of the first descriptor used since publish
+	unseenFlags uint16
 }
 
 // position is a place in the ring, with the bit that says which turn it is in.
@@ -134,6 +137,11 @@ func (p *packed) take(c *Chain, addr uint64, n uint32, flags uint16) error {
 }
 
 func (p *packed) push(c *Chain, written uint32) {
+	p.use(c, written)
+	p.publish()
+}
+
+func (p *packed) use(c *Chain, written uint32) {
 	d := p.ring[descSize*int(p.nextUsed.index):][:descSize]
 	binary.LittleEndian.PutUint32(d[8:], written)
 	binary.LittleEndian.PutUint16(d[12:], c.id)
@@ -144,10 +152,20 @@ func (p *packed) push(c *Chain, written uint32) {
 	if written > 0 {
 		flags |= flagWrite
 	}
-	guestmem.Store16(d[14:], flags)
+	if p.unseen == nil {
+		p.unseen, p.unseenFlags = d[14:], flags
+	} else {
+		guestmem.Store16(d[14:], flags)
+	}
 	p.nextUsed.advance(c.taken, p.size)
 	p.taken -= c.taken
 	p.added += c.taken
+}
+
+// publish makes the first used descriptor valid, without which the driver does not look at the others.
+func (p *packed) publish() {
+	guestmem.Store16(p.unseen, p.unseenFlags)
+	p.unseen = nil
 }
 
 func (p *packed) shouldInterrupt() bool {

@@ -110,11 +110,17 @@ func (s *split) walk(c *Chain) error {
 }
 
 func (s *split) push(c *Chain, written uint32) {
+	s.use(c, written)
+	s.publish()
+}
+
+func (s *split) use(c *Chain, written uint32) {
 	e := s.used[4+8*int(s.nextUsed&s.mask):][:8]
 	binary.LittleEndian.PutUint64(e, uint64(c.id)|uint64(written)<<32)
 	s.nextUsed++
-	guestmem.Store16(s.used[2:], s.nextUsed)
 }
+
+func (s *split) publish() { guestmem.Store16(s.used[2:], s.nextUsed) }
 
 func (s *split) shouldInterrupt() bool {
 	before := s.told
