@@ -53,21 +53,23 @@ func (c *cache) take() *table {
 func (im *Image) load(off int64, refs bool) (*table, error) {
 	im.mu.Lock()
 	t := im.tables.find(off)
-	if t == nil {
-		t = im.tables.take()
-		if t == nil {
-			im.mu.Unlock()
+	for t == nil {
+		free := im.tables.take()
+		im.mu.Unlock()
+		if free == nil {
+			// All are changed. Giving clusters back after the commit may load this very part.
 			if err := im.commit(); err != nil {
 				return nil, err
 			}
 			im.mu.Lock()
-			t = im.tables.take()
+			t = im.tables.find(off)
+			continue
 		}
-		im.mu.Unlock()
-		if err := readPadded(im.file, t.buf, off); err != nil {
+		if err := readPadded(im.file, free.buf, off); err != nil {
 			return nil, err
 		}
 		im.mu.Lock()
+		t = free
 		t.off, t.refs = off, refs
 		im.tables.byOff[off] = t
 		im.tables.find(off)

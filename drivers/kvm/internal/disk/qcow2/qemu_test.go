@@ -190,3 +190,14 @@ func (f fileBacking) Size() int64 {
 	}
 	return fi.Size()
 }
+
+// tryRun gives what a program prints and its exit code.
+func tryRun(t testing.TB, program string, args ...string) (string, int) {
+	t.Helper()
+	cmd := exec.Command(program, args...)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		require.NoError(t, err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
