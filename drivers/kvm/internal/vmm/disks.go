@@ -10,13 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/disk"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/disk/qcow2"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/disk/raw"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio/blk"
 )
 
 // formats are the image formats by name.
 var formats = map[string]disk.Opener{
-	"raw": raw.Open,
+	"raw":   raw.Open,
+	"qcow2": qcow2.Opener(qcow2.Options{}),
 }
 
 // MaxDiskQueues bounds Disk.Queues.

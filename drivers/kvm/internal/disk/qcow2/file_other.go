@@ -1,0 +1,5 @@
+//go:build !linux
+
+package qcow2
+
+func (f *osFile) Punch(int64, int64) {}
