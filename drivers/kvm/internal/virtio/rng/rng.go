@@ -45,8 +45,9 @@ type Device struct {
 
 	requests, bytes, errors atomic.Uint64
 
-	stop chan struct{}
-	work sync.WaitGroup
+	stop     chan struct{}
+	stopping atomic.Bool
+	work     sync.WaitGroup
 	// Of the worker; they outlive a reset, so that a guest does not get around the rate by one.
 	allowance uint64
 	refilled  time.Time
@@ -83,6 +84,7 @@ func (d *Device) Stats() Stats {
 // Start implements virtio.Device.
 func (d *Device) Start(r *virtio.Run) error {
 	d.stop = make(chan struct{})
+	d.stopping.Store(false)
 	if q := r.Queues[0]; q != nil {
 		d.work.Go(func() { d.serve(r, q) })
 	}
@@ -91,6 +93,7 @@ func (d *Device) Start(r *virtio.Run) error {
 
 // Stop implements virtio.Device.
 func (d *Device) Stop() {
+	d.stopping.Store(true)
 	close(d.stop)
 	d.work.Wait()
 }
@@ -99,7 +102,7 @@ func (d *Device) Stop() {
 func (d *Device) serve(r *virtio.Run, q *virtio.Queue) {
 	var c virtq.Chain
 	q.DisableKicks()
-	for {
+	for !d.stopping.Load() { // a guest may see to it that the ring is never empty
 		ok, err := q.Pop(&c)
 		if err != nil {
 			if _, bad := err.(*virtq.ChainError); !bad {
