@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/disk/qcow2"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/vmmproc"
 	"github.com/polyvisor/polyvisor/internal/testguest"
 )
@@ -142,19 +143,44 @@ func TestLinuxDisks(t *testing.T) {
 
 	t.Run("the VM process is killed", func(t *testing.T) {
 		path := l.image(t, 64)
+		cow := filepath.Join(t.TempDir(), "disk.qcow2")
+		f, err := os.Create(cow)
+		require.NoError(t, err)
+		require.NoError(t, qcow2.Create(f, 1<<30, qcow2.CreateOptions{}))
+		require.NoError(t, f.Close())
 		cfg := l.config("killed", 1, 128*polyvisor.MiB, "")
-		cfg.Disks = []polyvisor.Disk{{Source: polyvisor.Path(path)}}
+		cfg.Disks = []polyvisor.Disk{{Source: polyvisor.Path(path)}, {Source: polyvisor.Path(cow), Format: polyvisor.FormatQCOW2}}
 		d, con := l.boot(t, c, cfg)
 		con.write(t, "write vda 9 before the kill")
 		con.await(t, "\nwritten\r\n", 1)
+		for i, n := range []int{3, 1 << 20, 1<<21 - 1} {
+			con.write(t, fmt.Sprintf("write vdb %d flushed %d", n, n))
+			con.await(t, "\nwritten\r\n", 2+i)
+		}
+		con.write(t, "flush vdb")
+		con.await(t, "flushed\r\n", 1)
+		con.write(t, "write vdb 5000 not flushed")
+		con.await(t, "\nwritten\r\n", 5)
 		for _, pid := range l.vmPIDs() {
 			require.NoError(t, unix.Kill(pid, unix.SIGKILL))
 		}
 		require.Equal(t, polyvisor.StopServiceDied, wait(t, d).Reason)
 		con.close()
-		d, con = l.boot(t, c, cfg) // the lock went with the process
+		f, err = os.Open(cow)
+		require.NoError(t, err)
+		img, err := qcow2.Open(f, qcow2.Options{ReadOnly: true})
+		require.NoError(t, err)
+		report, err := img.Check(ctx(t), false, nil)
+		require.NoError(t, err)
+		require.Zero(t, report.Corruptions, "%v", report.Problems)
+		require.NoError(t, img.Close())
+		d, con = l.boot(t, c, cfg) // the locks went with the process
 		con.write(t, "read vda 9")
 		con.await(t, "\nbefore the kill\r\n", 1)
+		for _, n := range []int{3, 1 << 20, 1<<21 - 1} {
+			con.write(t, fmt.Sprintf("read vdb %d", n))
+			con.await(t, fmt.Sprintf("\nflushed %d\r\n", n), 1)
+		}
 		require.NoError(t, d.Destroy(ctx(t)))
 	})
 }

@@ -113,8 +113,15 @@ func (a *machine) Info() vmmproc.Info {
 			Latency: d.Latency[:],
 		})
 	}
+	var nics []vmmproc.NIC
+	for _, n := range i.NICs {
+		nics = append(nics, vmmproc.NIC{
+			Name: n.Name, RXPackets: n.RxPackets, RXBytes: n.RxBytes, RXDropped: n.RxDrops,
+			TXPackets: n.TxPackets, TXBytes: n.TxBytes, TXDropped: n.TxDrops + n.TxErrors,
+		})
+	}
 	return vmmproc.Info{
-		Disks: disks,
+		Disks: disks, NICs: nics,
 		State: state, VCPUs: i.VCPUs, Memory: i.Memory, MaxMemory: i.Memory, CPUTime: i.CPUTime, Exits: i.Exits,
 		VCPUTime: i.VCPUTime, Accesses: i.Accesses,
 	}

@@ -20,6 +20,7 @@ type memory interface {
 // devices are those of the Spec.
 type devices struct {
 	disks []*blockDevice
+	nics  []*networkDevice
 	rng   *rng.Device
 }
 
@@ -57,6 +58,16 @@ func (m *Machine) addDevices(sys *kvmapi.System, opts Options) error {
 			return err
 		}
 		m.devices.disks = append(m.devices.disks, d)
+		if err := b.add(s.Name, d, m.mem, failed(s.Name)); err != nil {
+			return err
+		}
+	}
+	for _, s := range m.spec.NICs {
+		d, err := m.newNIC(s, opts, failed(s.Name))
+		if err != nil {
+			return err
+		}
+		m.devices.nics = append(m.devices.nics, d)
 		if err := b.add(s.Name, d, m.mem, failed(s.Name)); err != nil {
 			return err
 		}

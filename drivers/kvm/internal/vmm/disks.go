@@ -39,7 +39,7 @@ func (m *Machine) newDisk(s Disk, opts Options, failed func(error)) (*blockDevic
 	}
 	cache, err := disk.ParseCache(s.Cache)
 	if err != nil {
-		return nil, wrong(errors.Join(ErrSpec, err))
+		return nil, wrong(fmt.Errorf("%w: %w", ErrSpec, err))
 	}
 	f, err := duplicate(opts.Files[s.File])
 	if err != nil {
@@ -67,7 +67,7 @@ func (m *Machine) newDisk(s Disk, opts Options, failed func(error)) (*blockDevic
 // duplicate gives a file of the caller's under a descriptor of our own: it serves the next boot too.
 func duplicate(f *os.File) (*os.File, error) {
 	if f == nil {
-		return nil, fmt.Errorf("%w: its image is not open", ErrSpec)
+		return nil, fmt.Errorf("%w: its file is not open", ErrSpec)
 	}
 	raw, err := f.SyscallConn()
 	if err != nil {

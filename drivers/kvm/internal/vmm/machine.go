@@ -238,6 +238,7 @@ type Info struct {
 	Exits    map[string]uint64 `json:"exits"`     // returns from KVM_RUN by kind
 	Accesses map[string]uint64 `json:"accesses"`  // port and memory accesses by device
 	Disks    []DiskInfo        `json:"disks"`
+	NICs     []NICInfo         `json:"nics"`
 }
 
 // Info looks at the machine, in any state.
@@ -254,7 +255,7 @@ func (m *Machine) Info() Info {
 	}
 	i.Exits = exits.Map()
 	i.Accesses = m.accesses()
-	i.Disks = m.devices.diskInfo()
+	i.Disks, i.NICs = m.devices.diskInfo(), m.devices.nicInfo()
 	return i
 }
 

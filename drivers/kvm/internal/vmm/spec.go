@@ -21,7 +21,18 @@ type Spec struct {
 	Boot      Boot   `json:"boot"`
 
 	Disks []Disk `json:"disks,omitempty"`
+	NICs  []NIC  `json:"nics,omitempty"`
 	RNG   *RNG   `json:"rng,omitempty"` // a random number generator
+}
+
+// NIC is a network interface.
+type NIC struct {
+	Name string  `json:"name"` // in errors and counters
+	MAC  [6]byte `json:"mac"`
+	MTU  uint16  `json:"mtu,omitempty"` // told to the guest; 0 tells nothing
+	// Files are the names in Options.Files of the back end: one non-blocking file for each pair of queues, with a frame
+	// in each read and write.
+	Files []string `json:"files"`
 }
 
 // Disk is a block device.
@@ -44,7 +55,7 @@ type RNG struct {
 }
 
 // hasPCI says whether the machine has devices that want a PCI bus.
-func (s *Spec) hasPCI() bool { return len(s.Disks) > 0 || s.RNG != nil }
+func (s *Spec) hasPCI() bool { return len(s.Disks)+len(s.NICs) > 0 || s.RNG != nil }
 
 // Boot kinds.
 const (

@@ -1,0 +1,49 @@
+//go:build linux && amd64
+
+package vmm
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio/net"
+)
+
+// networkDevice is a network interface of the machine.
+type networkDevice struct {
+	name string
+	*net.Device
+}
+
+// newNIC makes a network device on duplicates of the files of its back end, which the machine's undo list closes.
+func (m *Machine) newNIC(s NIC, opts Options, failed func(error)) (*networkDevice, error) {
+	var files []*os.File
+	for _, name := range s.Files {
+		f, err := duplicate(opts.Files[name])
+		if err != nil {
+			return nil, fmt.Errorf("nic %s: %w", s.Name, err)
+		}
+		m.undo.add(f.Close)
+		files = append(files, f)
+	}
+	d, err := net.New(net.Config{MAC: s.MAC, MTU: s.MTU, Backend: net.Backend{Files: files}, Lost: failed})
+	if err != nil {
+		return nil, fmt.Errorf("nic %s: %w", s.Name, err)
+	}
+	return &networkDevice{s.Name, d}, nil
+}
+
+// NICInfo is what a network interface has counted.
+type NICInfo struct {
+	Name string
+	net.Stats
+}
+
+// nicInfo reads the counters of all network interfaces.
+func (d *devices) nicInfo() []NICInfo {
+	var list []NICInfo
+	for _, n := range d.nics {
+		list = append(list, NICInfo{n.name, n.Stats()})
+	}
+	return list
+}
