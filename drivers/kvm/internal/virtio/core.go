@@ -76,6 +76,9 @@ type Core struct {
 	started bool // guarded by life
 	work    sync.WaitGroup
 
+	// space is held while the device's configuration space is accessed: processors do so at the same time.
+	space sync.Mutex
+
 	mu         sync.Mutex // guards the following
 	status     uint8
 	features   uint64 // the driver's

@@ -2,6 +2,7 @@ package virtio_test
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -213,4 +214,37 @@ func TestConfigurationSpace(t *testing.T) {
 	dev.run.Load().ConfigChanged()
 	h.WaitConfigInterrupt()
 	require.Equal(t, before+1, h.Core.Generation())
+}
+
+// turns is a device that sees whether accesses to its configuration space come one at a time.
+type turns struct {
+	echo
+	inside, together atomic.Int32
+}
+
+func (d *turns) ReadConfig(int, []byte)  { d.access() }
+func (d *turns) WriteConfig(int, []byte) { d.access() }
+func (d *turns) access() {
+	if d.inside.Add(1) > 1 {
+		d.together.Add(1)
+	}
+	time.Sleep(100 * time.Microsecond)
+	d.inside.Add(-1)
+}
+
+// Several processors access the configuration space at once; the device need not know.
+func TestConfigurationSpaceIsAccessedInTurns(t *testing.T) {
+	dev := &turns{}
+	h := virtiotest.New(t, dev, virtiotest.Options{})
+	var cpus sync.WaitGroup
+	for range 4 {
+		cpus.Go(func() {
+			for range 20 {
+				h.Core.ReadConfig(0, make([]byte, 4))
+				h.Core.WriteConfig(0, []byte{1})
+			}
+		})
+	}
+	cpus.Wait()
+	require.Zero(t, dev.together.Load())
 }

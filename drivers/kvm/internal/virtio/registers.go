@@ -89,6 +89,8 @@ func (c *Core) Generation() uint8 {
 func (c *Core) ReadConfig(off int, p []byte) {
 	clear(p)
 	if n := c.cfg.Device.ConfigSize(); off >= 0 && off < n {
+		c.space.Lock()
+		defer c.space.Unlock()
 		c.cfg.Device.ReadConfig(off, p[:min(len(p), n-off)])
 	}
 }
@@ -96,6 +98,8 @@ func (c *Core) ReadConfig(off int, p []byte) {
 // WriteConfig writes to it; what is beyond it is lost.
 func (c *Core) WriteConfig(off int, p []byte) {
 	if n := c.cfg.Device.ConfigSize(); off >= 0 && off < n {
+		c.space.Lock()
+		defer c.space.Unlock()
 		c.cfg.Device.WriteConfig(off, p[:min(len(p), n-off)])
 	}
 }

@@ -225,6 +225,22 @@ func (giant) QueueSizes() []uint16 {
 	return []uint16{2}
 }
 
+func TestInterruptsDoNotAllocate(t *testing.T) {
+	g := newGuest(t, rng.New(rng.Config{Source: zeroes{}}))
+	g.irq = make([]uint32, 0, 1024)
+	_, _, msix := g.structures()
+	g.setConfig(msix+2, 1<<15, 2)
+	g.write(tableAt+16, 0xfee00000, 8)
+	g.write(tableAt+24, 0x55, 8)
+	g.write(commonAt+queueVector, 1, 2)
+	g.write(commonAt+configVector, 1, 2)
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		g.tr.QueueInterrupt(0)
+		g.tr.ConfigInterrupt()
+	}))
+	require.NotEmpty(t, g.irq)
+}
+
 // Any writes of any width to any place of the BAR do no harm.
 func FuzzRegisters(f *testing.F) {
 	f.Add([]byte{0x14, 0, 1, 1, 0x14, 0, 1, 3, 0x14, 0, 1, 11, 0x1c, 0, 2, 1, 0, 0x14, 0, 1, 15, 0, 0x30, 2, 0, 0})
