@@ -33,7 +33,7 @@ type Config struct {
 	Transport Transport
 	// Doorbells has one for each queue. They are the caller's to close, after Close.
 	Doorbells []Doorbell
-	// OnFail is told why a device cannot go on, in any goroutine; nil is nobody.
+	// OnFail is told why a device cannot go on, in any goroutine, before the driver is; nil is nobody. It must not block.
 	OnFail func(error)
 }
 
@@ -249,11 +249,12 @@ func (c *Core) fail(err error) {
 	c.status |= StatusNeedsReset
 	tell := c.status&StatusDriverOK != 0 && !c.resetting && !c.closed
 	c.mu.Unlock()
-	if tell {
-		c.cfg.Transport.ConfigInterrupt()
-	}
+	// The host first: it is not to hear of it from the guest.
 	if c.cfg.OnFail != nil && !known {
 		c.cfg.OnFail(err)
+	}
+	if tell {
+		c.cfg.Transport.ConfigInterrupt()
 	}
 }
 
