@@ -145,7 +145,7 @@ func (c *chain) of(f *os.File, path string, format Format) (source, error) {
 		return nil, err
 	}
 	if format == Raw {
-		return newRaw(f)
+		return rawOf(f)
 	}
 	o := qcow2.Options{ReadOnly: true, Zstd: unzstd}
 	if c.allowed {

@@ -30,19 +30,19 @@ type Description struct {
 
 // Info describes an image. Backing files are named and not opened. The image may be in use: its size can be read at any time.
 func Info(path string, format Format) (Description, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return Description{}, err
-	}
-	defer f.Close()
 	d := Description{Path: path}
-	fi, err := f.Stat()
+	fi, err := os.Stat(path)
 	if err != nil {
 		return d, err
 	}
 	if !fi.Mode().IsRegular() && fi.Mode().Type() != os.ModeDevice {
 		return d, fmt.Errorf("%s is neither a regular file nor a block device", path)
 	}
+	f, err := os.Open(path)
+	if err != nil {
+		return d, err
+	}
+	defer f.Close()
 	d.Used = used(fi)
 	if d.FileSize, err = f.Seek(0, io.SeekEnd); err != nil {
 		return d, err

@@ -12,7 +12,7 @@ type raw struct {
 	size int64
 }
 
-func newRaw(f *os.File) (*raw, error) {
+func rawOf(f *os.File) (*raw, error) {
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return nil, err
