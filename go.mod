@@ -18,7 +18,10 @@ require (
 	libvirt.org/go/libvirtxml v1.11010.0
 )
 
-require github.com/cenkalti/backoff/v5 v5.0.3
+require (
+	github.com/cenkalti/backoff/v5 v5.0.3
+	github.com/lima-vm/go-qcow2reader v0.6.0
+)
 
 require (
 	github.com/xdg-go/pbkdf2 v1.0.0 // indirect

@@ -124,6 +124,7 @@ var forTests = []string{
 var testRules = []rule{
 	{pkg: ".", allow: []string{"drivers/fake"}, reason: "examples whose guests do something run on the driver that simulates them"},
 	{pkg: "conformance", allow: []string{".", "conformance", "conformance/testkernel", "drivers/fake", "drivers/kvm"}, reason: "the suite is tested with the driver that can do everything, and with wrong ones made of it"},
+	{pkg: internals + "disk/qcow2", allow: []string{"github.com/lima-vm/go-qcow2reader", internals + "disk"}, reason: "an independent reader is its oracle"},
 	{pkg: "drivers/kvm/...", allow: []string{".", "conformance", "conformance/testkernel", "drivers/kvm/...", unix}, reason: "parts are tested together with the parts they meet"},
 	{pkg: "drivers/libvirt/internal/auth", allow: []string{"drivers/libvirt/internal/rpc/...", "drivers/libvirt/internal/dial", "github.com/digitalocean/go-libvirt", "github.com/xdg-go/scram"},
 		reason: "the oracle, a scripted daemon, and a real one"},

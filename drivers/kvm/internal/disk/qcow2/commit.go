@@ -61,6 +61,10 @@ func (im *Image) commit() error {
 	if im.broken != nil {
 		return im.broken
 	}
+	// Some readers want the last cluster to be whole.
+	if err := im.file.Extend(im.end); err != nil {
+		return err
+	}
 	if err := im.writeTables(true); err != nil {
 		return err
 	}
