@@ -11,9 +11,9 @@ help: ## list the targets
 setup: ## install what builds, tests and the demo need (Debian packages, when root)
 	@scripts/setup
 
-build: ## build polyvisor and polyvisor-vmm into bin/
+build: ## build polyvisor and its two helpers into bin/
 	@mkdir -p $(BIN)
-	@$(GO) build -trimpath -ldflags='-s -w' -o $(BIN)/ ./cmd/polyvisor ./cmd/polyvisor-vmm
+	@$(GO) build -trimpath -ldflags='-s -w' -o $(BIN)/ ./cmd/polyvisor ./cmd/polyvisor-vmm ./cmd/polyvisor-usernet
 
 demo: setup build ## boot a stock Debian kernel in a virtual machine of ours
 	@$(GO) run ./internal/demo

@@ -47,6 +47,13 @@ var rules = []rule{
 	{pkg: "drivers/kvm/vmmain", allow: []string{internals + "machine", internals + "vmmproc", internals + "vmm"},
 		reason: "the entry of the VM process; it must not link the root"},
 
+	{pkg: "drivers/kvm/usernet", allow: []string{internals + "netback", "github.com/containers/gvisor-tap-vsock/...", "github.com/sirupsen/logrus", unix},
+		reason: "the helper of network user: the TCP/IP stack is here and nowhere else, so that nothing else links it"},
+	{pkg: internals + "tap", allow: []string{internals + "kvmapi", "github.com/vishvananda/netlink", unix}, reason: "netlink is here and nowhere else; the VM process is given open taps"},
+	{pkg: internals + "netback", allow: []string{unix}, reason: "starts the helper and agrees with it on its configuration; the stack is the helper's"},
+
+	{pkg: "drivers/kvm/image", allow: []string{internals + "disk", internals + "disk/qcow2", unix, "github.com/klauspost/compress/zstd"},
+		reason: "images for users and the command, not for the VM process, so zstd is linked here"},
 	{pkg: internals + "kvmapi", allow: []string{unix}, reason: "the only place with ioctls"},
 	{pkg: internals + "guestmem", allow: []string{unix}, reason: "mmap; the only other place with unsafe"},
 	{pkg: internals + "virtq", allow: []string{internals + "guestmem"}, pure: true, reason: "rings in memory that it is given; knows neither PCI nor KVM"},
@@ -93,8 +100,9 @@ var rules = []rule{
 
 	{pkg: "cmd/polyvisor", allow: []string{".", "cmd/polyvisor/internal/cli", "conformance", "conformance/testkernel", "drivers/..."},
 		reason: "main: links the drivers, and tells the command about their directories and how to test them"},
-	{pkg: "cmd/polyvisor/internal/cli", allow: []string{".", "conformance", "domainxml", "internal/doctor", "internal/utf8json", "github.com/spf13/cobra", "github.com/spf13/pflag",
-		"github.com/google/uuid", "golang.org/x/term", unix}, reason: "the command line works with any driver and knows none; files may be XML"},
+	{pkg: "cmd/polyvisor-usernet", allow: []string{"drivers/kvm/usernet"}, reason: "main of the helper of network user"},
+	{pkg: "cmd/polyvisor/internal/cli", allow: []string{".", "conformance", "domainxml", "drivers/kvm/image", "internal/doctor", "internal/utf8json", "github.com/spf13/cobra", "github.com/spf13/pflag",
+		"github.com/google/uuid", "golang.org/x/term", unix}, reason: "the command line works with any driver and knows none; files may be XML; images need no driver"},
 	{pkg: "cmd/polyvisor-vmm", allow: []string{"drivers/kvm/vmmain"}, reason: "main of the VM process: as small as can be"},
 
 	{pkg: "internal/check", reason: "reads source"},
@@ -132,6 +140,9 @@ var forTests = []string{
 var testRules = []rule{
 	{pkg: ".", allow: []string{"drivers/fake"}, reason: "examples whose guests do something run on the driver that simulates them"},
 	{pkg: "conformance", allow: []string{".", "conformance", "conformance/testkernel", "drivers/fake", "drivers/kvm"}, reason: "the suite is tested with the driver that can do everything, and with wrong ones made of it"},
+	{pkg: "drivers/kvm/usernet", allow: []string{"drivers/kvm/...", unix, "gvisor.dev/gvisor/pkg/...", "github.com/insomniacslk/dhcp/dhcpv4", "github.com/miekg/dns"},
+		reason: "the tests play the guest with a stack of their own"},
+	{pkg: internals + "disk/qcow2", allow: []string{"github.com/lima-vm/go-qcow2reader", internals + "disk"}, reason: "an independent reader is its oracle"},
 	{pkg: "drivers/kvm/...", allow: []string{".", "conformance", "conformance/testkernel", "drivers/kvm/...", unix}, reason: "parts are tested together with the parts they meet"},
 	{pkg: "drivers/libvirt/internal/auth", allow: []string{"drivers/libvirt/internal/rpc/...", "drivers/libvirt/internal/dial", "github.com/digitalocean/go-libvirt", "github.com/xdg-go/scram"},
 		reason: "the oracle, a scripted daemon, and a real one"},
@@ -289,7 +300,7 @@ func TestVMProcessLinksLittle(t *testing.T) {
 	if !slices.Contains(deps, modulePath+"/cmd/polyvisor-vmm") {
 		t.Fatalf("go list does not list the program itself:\n%s", out)
 	}
-	banned := slices.Concat(heavy, []string{"drivers/kvm", internals + "boot/unpack", "github.com/klauspost/...", "github.com/hashicorp/...", "github.com/google/uuid", "testing"})
+	banned := slices.Concat(heavy, []string{"drivers/kvm", internals + "boot/unpack", "github.com/klauspost/...", "github.com/hashicorp/...", "github.com/google/uuid", "testing", "gvisor.dev/...", "github.com/containers/...", "github.com/vishvananda/..."})
 	for _, dep := range deps {
 		if anyMatches(banned, local(dep)) {
 			t.Errorf("cmd/polyvisor-vmm links %s; find out through whom with: go mod why -m, or go list -deps -f '{{.ImportPath}}: {{.Imports}}' ./cmd/polyvisor-vmm", local(dep))

@@ -131,7 +131,7 @@ NAME is a domain's name, its UUID or, while it is active, its ID.`,
 			a.autostartCommand(), a.renameCommand(), a.labelsCommand()}},
 		{resources, []*cobra.Command{a.setMemoryCommand(), a.setMaxMemoryCommand(), a.setVCPUsCommand(), a.vcpuInfoCommand(), a.vcpuPinCommand(),
 			a.vcpuConfigCommand(), a.attachDeviceCommand(), a.detachDeviceCommand(), a.updateDeviceCommand(), a.statsCommand()}},
-		{host, []*cobra.Command{a.doctorCommand(), a.nodeInfoCommand(), a.hostnameCommand(), a.conformanceCommand(), a.uriCommand(), a.versionCommand()}},
+		{host, []*cobra.Command{a.imageCommand(), a.doctorCommand(), a.nodeInfoCommand(), a.hostnameCommand(), a.conformanceCommand(), a.uriCommand(), a.versionCommand()}},
 	} {
 		for _, c := range g.list {
 			c.GroupID = g.id

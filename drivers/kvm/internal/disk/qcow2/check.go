@@ -41,7 +41,7 @@ func (im *Image) Check(ctx context.Context, repair bool, progress func(done, tot
 	case repair && im.readOnly:
 		return Report{}, fmt.Errorf("disk image %s is open for reading only: it cannot be repaired", im.name)
 	}
-	if err := im.Flush(); err != nil {
+	if err := im.flushAll(); err != nil {
 		return Report{}, err
 	}
 	im.meta.Lock()

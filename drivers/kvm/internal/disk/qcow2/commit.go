@@ -34,6 +34,15 @@ func (im *Image) Flush() error {
 	return nil
 }
 
+// flushAll flushes also what giving clusters back changes. Called while nothing else uses the image.
+func (im *Image) flushAll() error {
+	for {
+		if err := im.Flush(); err != nil || im.clean() {
+			return err
+		}
+	}
+}
+
 // clean says that no table waits to be written; called with meta.
 func (im *Image) clean() bool {
 	return im.tables.dirty == 0 && len(im.l1Dirty) == 0 && len(im.refDirty) == 0 && len(im.pending) == 0 && len(im.limbo) == 0
@@ -51,6 +60,10 @@ func (im *Image) sync() error {
 func (im *Image) commit() error {
 	if im.broken != nil {
 		return im.broken
+	}
+	// Some readers want the last cluster to be whole.
+	if err := im.file.Extend(im.end); err != nil {
+		return err
 	}
 	if err := im.writeTables(true); err != nil {
 		return err

@@ -11,7 +11,8 @@ type storage interface {
 	io.ReaderAt
 	io.WriterAt
 	Sync() error
-	Truncate(size int64) error
+	// Extend makes a file at least size bytes long; what comes in is zero.
+	Extend(size int64) error
 	// Punch gives space back, after which it reads as zeroes or as before.
 	Punch(off, n int64)
 	Size() (int64, error)
@@ -29,6 +30,15 @@ func (f *osFile) Size() (int64, error) {
 		return fi.Size(), nil
 	}
 	return f.Seek(0, io.SeekEnd) // block devices; nothing here uses the position
+}
+
+// Extend does nothing for block devices. Only who has meta makes the file longer, or writes within the new size.
+func (f *osFile) Extend(size int64) error {
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() >= size {
+		return err
+	}
+	return f.Truncate(size)
 }
 
 var zeroes [64 << 10]byte

@@ -258,10 +258,7 @@ func (im *Image) Size() int64 { return im.size }
 func (im *Image) Close() error {
 	var err error
 	if !im.readOnly {
-		// What is given back changes tables once more.
-		for err = im.Flush(); err == nil && !im.clean(); {
-			err = im.Flush()
-		}
+		err = im.flushAll()
 	}
 	if im.backing != nil {
 		err = errors.Join(err, im.backing.Close())

@@ -69,9 +69,17 @@ func (m *memory) Punch(off, n int64) {
 	m.data = apply(m.data, m.ops[len(m.ops)-1])
 }
 
-func (m *memory) Truncate(size int64) error { panic("not used") }
-func (m *memory) Size() (int64, error)      { return int64(len(m.data)), nil }
-func (m *memory) Close() error              { return nil }
+// Extend is traced as a write of the last byte, which may be lost as any other.
+func (m *memory) Extend(size int64) error {
+	if size <= int64(len(m.data)) {
+		return nil
+	}
+	_, err := m.WriteAt([]byte{0}, size-1)
+	return err
+}
+
+func (m *memory) Size() (int64, error) { return int64(len(m.data)), nil }
+func (m *memory) Close() error         { return nil }
 
 func (o op) isSync() bool { return o.data == nil && o.hole == 0 && o.mark == nil }
 
