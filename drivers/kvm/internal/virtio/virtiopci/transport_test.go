@@ -241,22 +241,28 @@ func TestInterruptsDoNotAllocate(t *testing.T) {
 	require.NotEmpty(t, g.irq)
 }
 
-// Any writes of any width to any place of the BAR do no harm.
+// Any accesses of any width to any place of the BAR and of configuration space do no harm.
 func FuzzRegisters(f *testing.F) {
 	f.Add([]byte{0x14, 0, 1, 1, 0x14, 0, 1, 3, 0x14, 0, 1, 11, 0x1c, 0, 2, 1, 0, 0x14, 0, 1, 15, 0, 0x30, 2, 0, 0})
 	f.Add([]byte{0x16, 0, 2, 0xff, 0xff, 0x18, 0, 2, 3, 0, 0x20, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8})
+	// The window, at 0x74, over the size of a queue; then a write through it, reads across its ends, and MSI-X.
+	f.Add([]byte{0x7c, 0, 0x84, 0x18, 0, 0, 0, 0x80, 0, 0x84, 2, 0, 0, 0, 0x84, 0, 0x82, 16, 0, 0x70, 0, 0x88, 0x84, 0, 0x88, 0x8a, 0, 0x82, 0, 0x80})
 	f.Fuzz(func(t *testing.T, script []byte) {
 		g := newGuest(t, rng.New(rng.Config{Source: zeroes{}}))
 		g.setConfig(4, 6, 2)
 		for len(script) >= 3 {
-			off, n := uint64(binary.LittleEndian.Uint16(script)), 1+int(script[2]-1)%8
-			if n < 1 {
-				n = 1
-			}
+			off, n := uint64(binary.LittleEndian.Uint16(script)), 1+int(script[2]+7)%8
+			config := script[2]&0x80 != 0
 			script = script[3:]
 			var b [8]byte
 			copy(b[:n], script)
 			script = script[min(n, len(script)):]
+			if config {
+				off = slot1 + off%pci.ConfigSize
+				g.bus.Write(off, b[:n])
+				g.bus.Read(off, b[:n])
+				continue
+			}
 			g.tr.Write(off, b[:n])
 			g.tr.Read(off, b[:n])
 		}
