@@ -55,6 +55,7 @@ type virtioDevice struct {
 	name      string
 	transport *virtiopci.Transport
 	bells     []doorbell
+	failed    func(error)
 	counted   *counted // accesses to the BAR
 }
 
@@ -66,7 +67,7 @@ func newPCI(vm *kvmapi.VM, p *platform) (*pciBus, error) {
 
 // add puts a device onto the bus. An error leaves nothing of it, but the bus may have to be closed.
 func (b *pciBus) add(name string, dev virtio.Device, mem memory, onFail func(error)) (err error) {
-	d := &virtioDevice{name: name}
+	d := &virtioDevice{name: name, failed: onFail}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("device %s: %w", name, err), d.closeBells())
@@ -115,6 +116,8 @@ func (b *pciBus) enable(d *virtioDevice, base uint64) error {
 		// Length 0 is any length, which KVM answers by the address alone, before it decodes the instruction.
 		if err := b.vm.IOEventFD(bell.EventFD, kvmapi.IOEvent{Addr: virtiopci.Doorbell(base, i)}); err != nil {
 			b.disable(d, base, i)
+			// The host is short of something. The guest sees a device that does not answer, and no reason.
+			d.failed(fmt.Errorf("the doorbell of queue %d: %w", i, err))
 			return err
 		}
 	}
