@@ -3,6 +3,7 @@
 package kvm
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -18,13 +19,20 @@ const rngFile = "rng"
 
 // prepareDevices opens what is behind the devices of a configuration, with the
 // caller's permissions, and says what the machine is to have.
-func prepareDevices(c *polyvisor.Config, s *vmm.Spec, files map[string]*os.File) error {
+func (d *driver) prepareDevices(ctx context.Context, c *polyvisor.Config, s *vmm.Spec, files map[string]*os.File) error {
 	for i := range c.Disks {
 		disk, err := prepareDisk(&c.Disks[i], files)
 		if err != nil {
 			return err
 		}
 		s.Disks = append(s.Disks, disk)
+	}
+	for i := range c.NICs {
+		nic, err := d.prepareNIC(ctx, c.Name, &c.NICs[i], files)
+		if err != nil {
+			return err
+		}
+		s.NICs = append(s.NICs, nic)
 	}
 	if c.RNG != nil {
 		s.RNG = &vmm.RNG{BytesPerSecond: uint64(c.RNG.BytesPerSecond)}

@@ -161,6 +161,9 @@ func admit(c *polyvisor.Config) error {
 	if err := checkDisks(c); err != nil {
 		return err
 	}
+	if err := checkNICs(c); err != nil {
+		return err
+	}
 	return absolutePaths(c)
 }
 

@@ -13,7 +13,9 @@ import (
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/boot/linux"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/boot/unpack"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/kvmapi"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/netback"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/store"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/tap"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/vmmproc"
 )
 
@@ -30,6 +32,13 @@ var classes = []struct{ cause, class error }{
 	{kvmapi.ErrPermission, polyvisor.ErrPermission},
 	{kvmapi.ErrNotKVM, polyvisor.ErrUnsupported},
 	{kvmapi.ErrAPIVersion, polyvisor.ErrUnsupported},
+	{netback.ErrNoProgram, polyvisor.ErrUnsupported},
+	{netback.ErrInUse, polyvisor.ErrBusy},
+	{tap.ErrNoDevice, polyvisor.ErrNoResource},
+	{tap.ErrPermission, polyvisor.ErrPermission},
+	{tap.ErrNoBridge, polyvisor.ErrNotFound},
+	{tap.ErrMismatch, polyvisor.ErrInvalidConfig},
+	{tap.ErrBusy, polyvisor.ErrBusy},
 	{linux.ErrUnsupported, polyvisor.ErrUnsupported},
 	{linux.ErrTruncated, polyvisor.ErrInvalidConfig},
 	{linux.ErrBadMagic, polyvisor.ErrInvalidConfig},

@@ -10,7 +10,7 @@ var features = []polyvisor.Feature{
 	polyvisor.FeatureMaxMemory, polyvisor.FeatureVCPUs, polyvisor.FeatureVCPUInfo, polyvisor.FeatureVCPUPin,
 	polyvisor.FeatureLabels, polyvisor.FeatureAutostart, polyvisor.FeatureRename, polyvisor.FeatureStats,
 	polyvisor.FeatureEvents, polyvisor.FeatureXML, polyvisor.FeaturePreserve, polyvisor.FeatureRenameRestart,
-	polyvisor.FeatureRNG, polyvisor.FeatureDisks,
+	polyvisor.FeatureRNG, polyvisor.FeatureDisks, polyvisor.FeatureNICs, polyvisor.FeaturePortForwards,
 }
 
 const (
@@ -31,8 +31,6 @@ var reasons = map[polyvisor.Feature]string{
 	polyvisor.FeatureBalloon:        noDevice,
 	polyvisor.FeatureMaxVCPUs:       noHotplug,
 	polyvisor.FeatureTopology:       "a guest sees one socket with a core for each vCPU",
-	polyvisor.FeatureNICs:           noDevice,
-	polyvisor.FeaturePortForwards:   noDevice,
 	polyvisor.FeatureShares:         noDevice,
 	polyvisor.FeatureVsock:          noDevice,
 	polyvisor.FeatureProtected:      "the engine uses neither AMD SEV nor Intel TDX",

@@ -19,7 +19,7 @@ import (
 // asked are the cases that do without a guest's word, but ask for it where there is one.
 var asked = []string{
 	"life/redefine", "life/suspend-resume", "life/start-paused", "memory/inactive", "vcpu/count", "vcpu/info",
-	"console/one-owner", "console/ends", "device/rng-config", "device/disk-config", "device/modes", "stats/domain",
+	"console/one-owner", "console/ends", "device/rng-config", "device/disk-config", "device/nic-config", "device/modes", "stats/domain",
 }
 
 // mute are the cases that want a guest's word, and learn nothing from that of Linux.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	_ "github.com/polyvisor/polyvisor/drivers/kvm/usernet"
 	"github.com/polyvisor/polyvisor/internal/leaktest"
 )
 

@@ -58,6 +58,10 @@ type Options struct {
 	// calling program and in PATH; if it is in neither, the calling program
 	// runs itself again.
 	VMM string
+	// Usernet is the polyvisor-usernet program, the helper of network user. If empty
+	// it is looked for beside the calling program and in PATH; if it is in neither,
+	// the calling program runs itself again if it imports the package usernet.
+	Usernet string
 	// Device is the KVM device, /dev/kvm if empty.
 	Device string
 	// Logger takes the log; nothing is logged if nil.
@@ -67,14 +71,14 @@ type Options struct {
 }
 
 // params are the parameters of a kvm URI.
-var params = []string{"state", "run", "cache", "isolation", "decompress", "vmm", "device"}
+var params = []string{"state", "run", "cache", "isolation", "decompress", "vmm", "usernet", "device"}
 
 // parseOptions reads a kvm URI.
 func parseOptions(u *polyvisor.URI, o polyvisor.OpenOptions) (Options, error) {
 	opts := Options{
 		StateDir: u.Param("state"), RunDir: u.Param("run"), CacheDir: u.Param("cache"),
 		Isolation: Isolation(u.Param("isolation")), Decompress: Decompress(u.Param("decompress")),
-		VMM: u.Param("vmm"), Device: u.Param("device"), Logger: o.Logger, ReadOnly: o.ReadOnly,
+		VMM: u.Param("vmm"), Usernet: u.Param("usernet"), Device: u.Param("device"), Logger: o.Logger, ReadOnly: o.ReadOnly,
 	}
 	switch u.Path {
 	case "/session":
@@ -94,7 +98,7 @@ func (o Options) uri() *polyvisor.URI {
 	}
 	for name, value := range map[string]string{
 		"state": o.StateDir, "run": o.RunDir, "cache": o.CacheDir, "isolation": string(o.Isolation),
-		"decompress": string(o.Decompress), "vmm": o.VMM, "device": o.Device,
+		"decompress": string(o.Decompress), "vmm": o.VMM, "usernet": o.Usernet, "device": o.Device,
 	} {
 		if value != "" {
 			u.Query.Set(name, value)

@@ -216,7 +216,7 @@ func (d *driver) logFile(run *store.Run, transient bool) string {
 // unpacks the kernel if that is to be done on the host.
 func (d *driver) prepare(ctx context.Context, c *polyvisor.Config, files map[string]*os.File) (machine.Spec, error) {
 	s := machine.Spec{Device: d.opts.Device, Machine: vmm.Spec{Memory: uint64(c.Memory), VCPUs: c.VCPUs}}
-	if err := prepareDevices(c, &s.Machine, files); err != nil {
+	if err := d.prepareDevices(ctx, c, &s.Machine, files); err != nil {
 		return s, err
 	}
 	boot := &s.Machine.Boot

@@ -72,3 +72,27 @@ func setTap(fd int, name string, flags TapFlags) (string, error) {
 	}
 	return req.Name(), nil
 }
+
+// SetTapOffloads says which work the reader of a tap takes from the kernel: frames
+// without a checksum, and TCP segments larger than the MTU of IPv4 and IPv6. It is for
+// all queues of the tap.
+func SetTapOffloads(f *os.File, csum, tso4, tso6 bool) error {
+	bits := 0
+	for bit, on := range map[int]bool{unix.TUN_F_CSUM: csum, unix.TUN_F_TSO4: csum && tso4, unix.TUN_F_TSO6: csum && tso6} {
+		if on {
+			bits |= bit
+		}
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := raw.Control(func(fd uintptr) { err = unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, bits) })
+	if cerr != nil {
+		return cerr
+	}
+	if err != nil {
+		return &IoctlError{Call: "TUNSETOFFLOAD", Err: err}
+	}
+	return nil
+}

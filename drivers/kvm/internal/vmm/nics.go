@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/kvmapi"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio/net"
 )
 
@@ -26,7 +27,14 @@ func (m *Machine) newNIC(s NIC, opts Options, failed func(error)) (*networkDevic
 		m.undo.add(f.Close)
 		files = append(files, f)
 	}
-	d, err := net.New(net.Config{MAC: s.MAC, MTU: s.MTU, Backend: net.Backend{Files: files}, Lost: failed})
+	cfg := net.Config{MAC: s.MAC, MTU: s.MTU, Backend: net.Backend{Files: files}, Lost: failed}
+	if s.Tap {
+		cfg.Backend.VNetHdr, cfg.Backend.Offloads = true, true
+		cfg.SetOffloads = func(features uint64) error {
+			return kvmapi.SetTapOffloads(files[0], features&net.GuestCsum != 0, features&net.GuestTSO4 != 0, features&net.GuestTSO6 != 0)
+		}
+	}
+	d, err := net.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("nic %s: %w", s.Name, err)
 	}

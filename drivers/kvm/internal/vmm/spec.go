@@ -33,6 +33,8 @@ type NIC struct {
 	// Files are the names in Options.Files of the back end: one non-blocking file for each pair of queues, with a frame
 	// in each read and write.
 	Files []string `json:"files"`
+	// Tap says that the files are queues of a tap with headers of 12 bytes and offloads (kvmapi.OpenTapQueue).
+	Tap bool `json:"tap,omitempty"`
 }
 
 // Disk is a block device.

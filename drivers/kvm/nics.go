@@ -1,0 +1,96 @@
+//go:build linux && amd64
+
+package kvm
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/polyvisor/polyvisor"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/netback"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/tap"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/vmm"
+)
+
+// prepareNIC makes the back end of a network interface. Its files are all that keeps
+// it: a helper process ends, and a tap that was made here goes, when the last of them
+// is closed.
+func (d *driver) prepareNIC(ctx context.Context, domain string, n *polyvisor.NIC, files map[string]*os.File) (vmm.NIC, error) {
+	s := vmm.NIC{Name: n.DeviceID(), MAC: n.MAC, MTU: uint16(n.MTU)}
+	var f *os.File
+	var err error
+	switch n.Network {
+	case polyvisor.NetworkUser:
+		f, err = d.startUser(ctx, domain, n)
+	case polyvisor.NetworkTap:
+		f, err = openTap(ctx, tap.Config{Name: n.Source, MTU: n.MTU, VNetHdr: true})
+		s.Tap = true
+	case polyvisor.NetworkBridge:
+		f, err = openTap(ctx, tap.Config{Bridge: n.Source, MTU: n.MTU, VNetHdr: true})
+		s.Tap = true
+	}
+	if err != nil {
+		return s, fmt.Errorf("nic %s: %w", n.DeviceID(), err)
+	}
+	name := "nic-" + n.DeviceID()
+	files[name], s.Files = f, []string{name}
+	return s, nil
+}
+
+// startUser starts the helper process of a network of kind user.
+func (d *driver) startUser(ctx context.Context, domain string, n *polyvisor.NIC) (*os.File, error) {
+	program, err := netback.FindProgram(d.opts.Usernet)
+	if err != nil {
+		return nil, err
+	}
+	cfg := netback.UserConfig{MAC: n.MAC, MTU: n.MTU, Hostname: hostname(domain)}
+	for _, f := range n.Forwards {
+		host, err := netip.ParseAddr(f.HostIP)
+		if err != nil {
+			return nil, fmt.Errorf("%w: port forward %s: %w", polyvisor.ErrInvalidConfig, f, err)
+		}
+		cfg.Forwards = append(cfg.Forwards, netback.Forward{Protocol: f.Protocol, Host: host, HostPort: f.HostPort, GuestPort: f.GuestPort})
+	}
+	f, _, err := netback.StartUser(ctx, program, cfg)
+	return f, err
+}
+
+// hostname makes a name for the helper's DNS of a domain's, as far as it is one.
+func hostname(domain string) string {
+	for _, r := range domain {
+		if (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' {
+			return ""
+		}
+	}
+	if len(domain) > 63 || domain[0] == '-' || domain[len(domain)-1] == '-' {
+		return ""
+	}
+	return domain
+}
+
+func openTap(ctx context.Context, cfg tap.Config) (*os.File, error) {
+	files, _, err := tap.Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return files[0], nil
+}
+
+// checkNICs refuses what this engine has not, before anything is stored.
+func checkNICs(c *polyvisor.Config) error {
+	for _, n := range c.NICs {
+		if n.Network == polyvisor.NetworkManaged {
+			return &polyvisor.UnsupportedError{Feature: polyvisor.FeatureNICs, Driver: "kvm",
+				Reason: fmt.Sprintf("nic %s: the engine manages no networks; use network user, bridge or tap", n.DeviceID())}
+		}
+		if n.Network == polyvisor.NetworkUser && n.MTU != 0 {
+			cfg := netback.UserConfig{MAC: n.MAC, MTU: n.MTU}
+			if err := cfg.Check(); err != nil {
+				return fmt.Errorf("%w: nic %s: %w", polyvisor.ErrInvalidConfig, n.DeviceID(), err)
+			}
+		}
+	}
+	return nil
+}
