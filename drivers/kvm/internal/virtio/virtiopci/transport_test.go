@@ -3,6 +3,7 @@ package virtiopci
 import (
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -239,6 +240,55 @@ func TestInterruptsDoNotAllocate(t *testing.T) {
 		g.tr.ConfigInterrupt()
 	}))
 	require.NotEmpty(t, g.irq)
+}
+
+// Processors that write anything anywhere at the same time, and reset the device over and over, leave one that works.
+func TestProcessorsAtOnce(t *testing.T) {
+	g := newGuest(t, rng.New(rng.Config{Source: zeroes{}}))
+	var cpus sync.WaitGroup
+	for cpu := range uint64(4) {
+		cpus.Go(func() {
+			random := rand.New(rand.NewPCG(1, cpu))
+			var b [8]byte
+			for range 3000 {
+				n := 1 << random.IntN(4)
+				binary.LittleEndian.PutUint64(b[:], random.Uint64N(32))
+				switch random.IntN(4) {
+				case 0:
+					off := slot1 + random.Uint64N(pci.ConfigSize/8)
+					g.bus.Write(off, b[:n])
+					g.bus.Read(off, b[:n])
+				case 1:
+					g.tr.Write(deviceStatus, b[:1])
+				case 2:
+					g.tr.Write(tableAt+4*random.Uint64N(8), b[:n])
+					g.tr.QueueInterrupt(0)
+				default:
+					off := random.Uint64N(commonSize)
+					g.tr.Write(off, b[:n])
+					g.tr.Read(off, b[:n])
+				}
+			}
+		})
+	}
+	cpus.Wait()
+	g.write(deviceStatus, 0, 1)
+	require.Eventually(t, func() bool { return g.read(deviceStatus, 1) == 0 }, 10*time.Second, time.Millisecond)
+	d := virtqtest.New(t, g.mem, 1<<20, 1<<20, 8, virtqtest.Options{})
+	g.write(driverFeatureSelect, 0, 4)
+	g.write(driverFeature, 0, 4)
+	g.write(driverFeatureSelect, 1, 4)
+	g.write(driverFeature, 1, 4)
+	g.write(deviceStatus, 11, 1)
+	g.write(queueSize, 8, 2)
+	g.write(queueDesc, d.Config().Desc, 8)
+	g.write(queueDriver, d.Config().Driver, 8)
+	g.write(queueDevice, d.Config().Device, 8)
+	g.write(queueEnable, 1, 2)
+	g.write(deviceStatus, 15, 1)
+	d.Add(nil, 5)
+	g.write(notifyAt, 0, 2)
+	require.Eventually(t, func() bool { _, _, ok := d.Used(); return ok }, 10*time.Second, time.Millisecond)
 }
 
 // Any accesses of any width to any place of the BAR and of configuration space do no harm.
