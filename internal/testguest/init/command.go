@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const help = "report, uptime, mem, cpus, mib, echo TEXT, idle, spin [all], read DISK SECTOR, write DISK SECTOR TEXT, flush DISK, nics, pci, random BYTES, poweroff, reboot, panic, crash"
+const help = "report, uptime, mem, cpus, mib, echo TEXT, idle, spin [all], read DISK SECTOR, write DISK SECTOR TEXT, flush DISK, nics, address A.B.C.D/BITS, echo-server PORT, pci, random BYTES, poweroff, reboot, panic, crash"
 
 // obey runs one command line.
 func obey(line string) {
@@ -54,7 +54,7 @@ func obey(line string) {
 		resetByTripleFault()
 		crash()
 	default:
-		if onDisk(cmd, arg) || onDevice(cmd, arg) {
+		if onDisk(cmd, arg) || onDevice(cmd, arg) || onNetwork(cmd, arg) {
 			return
 		}
 		say(prefix + "error=unknown command " + cmd + "; known: " + help)

@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,15 +14,16 @@ import (
 
 // deviceFlags are the flags of "run" that give the domain devices.
 type deviceFlags struct {
-	disks, nets []string
-	firmware    string
-	rng         bool
+	disks, nets, ports []string
+	firmware           string
+	rng                bool
 }
 
 func (f *deviceFlags) register(c *cobra.Command) {
 	fl := c.Flags()
 	fl.StringArrayVar(&f.disks, "disk", nil, "disk image: PATH[,format=raw|qcow2][,mode=ro|rw|rw-force][,target=NAME][,serial=TEXT][,cache=MODE][,queues=N]; may be given again")
 	fl.StringArrayVar(&f.nets, "net", nil, "network interface: user, tap=NAME, bridge=NAME or network=NAME, with [,mac=ADDRESS][,mtu=BYTES]; may be given again")
+	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "port of the host that leads to one of the guest: [ADDRESS:]HOSTPORT[:GUESTPORT][/udp]; needs --net user, which it stands for; may be given again")
 	fl.StringVar(&f.firmware, "firmware", "", "firmware image that boots the domain's disks, in place of a kernel")
 	fl.BoolVar(&f.rng, "rng", false, "give the guest random numbers of the host")
 	_ = c.RegisterFlagCompletionFunc("net", cobra.FixedCompletions([]string{"user", "tap=", "bridge=", "network="}, cobra.ShellCompDirectiveNoSpace|cobra.ShellCompDirectiveNoFileComp))
@@ -41,6 +45,9 @@ func (f *deviceFlags) config() (*polyvisor.Config, error) {
 			return nil, err
 		}
 		c.NICs = append(c.NICs, n)
+	}
+	if err := f.publish(c); err != nil {
+		return nil, err
 	}
 	c.Boot.Firmware.Path = f.firmware
 	if f.rng {
@@ -120,4 +127,58 @@ func parseNet(text string) (polyvisor.NIC, error) {
 		}
 	}
 	return n, nil
+}
+
+// publish gives the published ports to the first interface of network user, which is
+// made if there is none.
+func (f *deviceFlags) publish(c *polyvisor.Config) error {
+	if len(f.ports) == 0 {
+		return nil
+	}
+	at := slices.IndexFunc(c.NICs, func(n polyvisor.NIC) bool { return n.Network == polyvisor.NetworkUser })
+	if at < 0 {
+		if len(c.NICs) > 0 {
+			return usage("--publish: needs an interface of --net user; the guest of another network is reached there")
+		}
+		at, c.NICs = 0, []polyvisor.NIC{{Network: polyvisor.NetworkUser}}
+	}
+	for _, text := range f.ports {
+		p, err := parsePort(text)
+		if err != nil {
+			return usage("--publish %q: %w; write [ADDRESS:]HOSTPORT[:GUESTPORT][/udp], such as 8080:80", text, err)
+		}
+		c.NICs[at].Forwards = append(c.NICs[at].Forwards, p)
+	}
+	return nil
+}
+
+// parsePort reads [ADDRESS:]HOSTPORT[:GUESTPORT][/PROTOCOL]. An address of IPv6 is in
+// brackets.
+func parsePort(text string) (p polyvisor.PortForward, err error) {
+	rest, protocol, given := strings.Cut(text, "/")
+	if given {
+		p.Protocol = protocol
+	}
+	if strings.HasPrefix(rest, "[") {
+		address, ports, ok := strings.Cut(rest[1:], "]:")
+		if !ok {
+			return p, errors.New("the address has no end, or no port")
+		}
+		p.HostIP, rest = address, ports
+	} else if strings.Count(rest, ":") == 2 || strings.Contains(rest, ".") {
+		p.HostIP, rest, _ = strings.Cut(rest, ":")
+	}
+	host, guest, both := strings.Cut(rest, ":")
+	if p.HostPort, err = parsePortNumber(host); err == nil && both {
+		p.GuestPort, err = parsePortNumber(guest)
+	}
+	return p, err
+}
+
+func parsePortNumber(text string) (uint16, error) {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is no port", text)
+	}
+	return uint16(n), nil
 }
