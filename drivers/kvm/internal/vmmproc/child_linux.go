@@ -127,6 +127,7 @@ func secondStage(factory Factory, fds int) int {
 		sock.Close()
 	}
 	debug.FreeOSMemory()
+	forgetProgram()
 	<-srv.done
 	if follow {
 		tell(sock, outcomeMessage{Stop: srv.stop})
