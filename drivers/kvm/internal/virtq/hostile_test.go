@@ -163,7 +163,7 @@ func TestBuffersLieInOneRegion(t *testing.T) {
 func TestNoWakeUpIsLost(t *testing.T) {
 	for _, o := range []virtqtest.Options{{}, {EventIdx: true}, {Packed: true}, {Packed: true, EventIdx: true}} {
 		d, q := pair(t, 8, o)
-		const requests = 20000
+		const requests = 5000
 		kicks := make(chan struct{}, 1)
 		var served atomic.Int64
 		done := make(chan error, 1)

@@ -18,7 +18,7 @@ type packed struct {
 
 	nextAvail, nextUsed position
 	taken               uint16 // descriptors of the requests in flight
-	added               uint16 // descriptors used since shouldInterrupt was asked last
+	added               uint32 // descriptors used since shouldInterrupt was asked last, as far as it matters
 
 	unseen      []byte // flags of the first descriptor used since publish
 	unseenFlags uint16
@@ -159,7 +159,7 @@ func (p *packed) use(c *Chain, written uint32) {
 	}
 	p.nextUsed.advance(c.taken, p.size)
 	p.taken -= c.taken
-	p.added += c.taken
+	p.added = min(p.added+uint32(c.taken), 1<<16)
 }
 
 // publish makes the first used descriptor valid, without which the driver does not look at the others.
@@ -186,7 +186,8 @@ func (p *packed) shouldInterrupt() bool {
 	if (event>>15 != 0) != p.nextUsed.wrap {
 		at -= p.size
 	}
-	return passed(at, p.nextUsed.index, p.nextUsed.index-added)
+	// The index has been everywhere after a whole turn of the ring.
+	return added >= uint32(p.size) || passed(at, p.nextUsed.index, p.nextUsed.index-uint16(added))
 }
 
 func (p *packed) disableKicks() { guestmem.Store16(p.device[2:], eventsDisable) }

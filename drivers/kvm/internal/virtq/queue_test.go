@@ -51,7 +51,7 @@ func TestRequestsGoThroughAndBack(t *testing.T) {
 		var waiting []sent
 		var taken []*virtq.Chain
 		want := map[uint16]sent{}
-		for n := range 150000 {
+		for n := range 70000 {
 			if len(waiting)+len(taken) < size/4 && r.IntN(2) == 0 {
 				text := []byte(fmt.Sprintf("request %d", n))
 				s := sent{text: text, room: 1 + r.IntN(64)}
@@ -138,6 +138,42 @@ func TestWakeUps(t *testing.T) {
 			require.False(t, q.ShouldInterrupt())
 		}
 	})
+}
+
+// A device that asks seldom, after as many requests as the ring's numbers have, or more,
+// still hears that the driver wants to be told.
+func TestInterruptAfterALongBatch(t *testing.T) {
+	eachLayout(t, func(t *testing.T, o virtqtest.Options) {
+		for _, n := range []int{1, 7, 8, 9, 1<<16 - 1, 1 << 16, 1<<16 + 2} {
+			d, q := pair(t, 8, o)
+			d.WantInterrupts(true)
+			var c virtq.Chain
+			for range n {
+				d.Add(nil, 1)
+				ok, err := q.Pop(&c)
+				require.NoError(t, err)
+				require.True(t, ok)
+				q.Push(&c, 0)
+				_, _, ok = d.Used()
+				require.True(t, ok)
+			}
+			require.True(t, q.ShouldInterrupt(), "after %d", n)
+			require.False(t, q.ShouldInterrupt(), "it was told")
+		}
+	})
+}
+
+// A chain is as long as the queue at the most, in an indirect table too.
+func TestLongestChains(t *testing.T) {
+	for _, o := range []virtqtest.Options{{}, {Indirect: true}, {Packed: true}, {Packed: true, Indirect: true}} {
+		d, q := pair(t, 8, o)
+		d.Add(nil, 1, 1, 1, 1, 1, 1, 1, 1)
+		var c virtq.Chain
+		ok, err := q.Pop(&c)
+		require.NoError(t, err, "%+v", o)
+		require.True(t, ok)
+		require.Len(t, c.Writable, 8)
+	}
 }
 
 func TestConfigIsChecked(t *testing.T) {

@@ -19,7 +19,7 @@ type split struct {
 
 	nextAvail uint16 // the entry of avail that comes next
 	nextUsed  uint16
-	told      uint16 // nextUsed when shouldInterrupt was asked last
+	added     uint32 // pushed since shouldInterrupt was asked last, as far as it matters
 }
 
 const (
@@ -93,7 +93,8 @@ func (s *split) walk(c *Chain) error {
 			if err != nil {
 				return err
 			}
-			table, last, inside, i = t, uint16(size/descSize-1), true, 0
+			// What counts are the descriptors of the table, which there is once.
+			table, last, inside, i, n = t, uint16(size/descSize-1), true, 0, 0
 			continue
 		}
 		if err := s.add(c, addr, size, flags&flagWrite != 0); err != nil {
@@ -118,20 +119,22 @@ func (s *split) use(c *Chain, written uint32) {
 	e := s.used[4+8*int(s.nextUsed&s.mask):][:8]
 	binary.LittleEndian.PutUint64(e, uint64(c.id)|uint64(written)<<32)
 	s.nextUsed++
+	s.added = min(s.added+1, 1<<16)
 }
 
 func (s *split) publish() { guestmem.Store16(s.used[2:], s.nextUsed) }
 
 func (s *split) shouldInterrupt() bool {
-	before := s.told
-	if before == s.nextUsed {
+	added := s.added
+	if added == 0 {
 		return false
 	}
+	s.added = 0
 	// The driver looks at the ring after it has asked for an interrupt, we ask after we have filled the ring.
 	guestmem.Fence()
-	s.told = s.nextUsed
 	if s.eventIdx {
-		return passed(guestmem.Load16(s.usedEvent), s.nextUsed, before)
+		// The index has been everywhere after a whole turn of its numbers.
+		return added > 1<<16-1 || passed(guestmem.Load16(s.usedEvent), s.nextUsed, s.nextUsed-uint16(added))
 	}
 	return guestmem.Load16(s.avail)&availNoInterrupt == 0
 }

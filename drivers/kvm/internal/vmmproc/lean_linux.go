@@ -12,26 +12,35 @@ import (
 // forgetProgram gives back the pages of the program that were used until now: what
 // reads a specification and builds a machine is most of it, and is needed no more. They
 // are in the host's page cache and come back when they are touched. It is an economy
-// of memory alone, so that what cannot be done is left.
+// of memory alone, so that what cannot be done is left. Where a loader has moved or
+// linked the program, pages that look unwritten are not those of the file, so that
+// only a static program of a fixed place is treated like this, as polyvisor-vmm is.
 func forgetProgram() {
 	text, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
+	if err != nil || !isFixed() {
 		return
 	}
-	fixed := isFixed()
+	type span struct{ from, to uint64 }
+	var spans []span
+	program := ""
 	for line := range strings.Lines(string(text)) {
 		f := strings.Fields(line)
-		// Where code was moved when it was loaded, data that cannot be written has been
-		// changed and would be lost; code itself never is.
-		if len(f) < 6 || f[1] != "r-xp" && !(fixed && f[1] == "r--p") || f[4] == "0" {
+		if len(f) < 6 || f[1] != "r-xp" && f[1] != "r--p" || f[4] == "0" {
 			continue
+		}
+		if program == "" {
+			program = f[5]
 		}
 		first, last, _ := strings.Cut(f[0], "-")
 		from, err := strconv.ParseUint(first, 16, 64)
 		to, err2 := strconv.ParseUint(last, 16, 64)
-		if err == nil && err2 == nil && to > from {
-			_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(from), uintptr(to-from), unix.MADV_DONTNEED)
+		if f[5] != program || err != nil || err2 != nil {
+			return // linked at run time
 		}
+		spans = append(spans, span{from, to})
+	}
+	for _, s := range spans {
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(s.from), uintptr(s.to-s.from), unix.MADV_DONTNEED)
 	}
 }
 

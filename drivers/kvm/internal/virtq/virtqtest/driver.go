@@ -83,7 +83,6 @@ func (d *Driver) Config() virtq.Config { return d.cfg }
 
 // Bytes gives guest memory itself.
 func (d *Driver) Bytes(addr, n uint64) []byte {
-	d.t.Helper()
 	b, err := d.mem.Slice(addr, n)
 	if err != nil {
 		d.t.Fatal(err)
@@ -104,7 +103,6 @@ func (d *Driver) Alloc(n uint64) uint64 {
 // Add makes a request available: buffers with what the device is to read, then buffers of the given lengths for it to
 // write. It gives the id by which Used tells of it.
 func (d *Driver) Add(readable [][]byte, writable ...int) uint16 {
-	d.t.Helper()
 	var list []Buffer
 	for _, r := range readable {
 		addr := d.Alloc(uint64(len(r)))
@@ -127,7 +125,6 @@ const (
 
 // AddBuffers makes a request of any buffers available.
 func (d *Driver) AddBuffers(list []Buffer) uint16 {
-	d.t.Helper()
 	ring := list
 	if d.opts.Indirect && len(list) > 1 {
 		ring = []Buffer{d.table(list)}
@@ -251,7 +248,6 @@ func (d *Driver) addPacked(all, ring []Buffer, table bool) uint16 {
 
 // Used gives the next request that the device has given back.
 func (d *Driver) Used() (id uint16, written uint32, ok bool) {
-	d.t.Helper()
 	if d.opts.Packed {
 		b := d.Desc(d.seen)
 		flags := guestmem.Load16(b[14:])
@@ -279,7 +275,6 @@ func (d *Driver) Used() (id uint16, written uint32, ok bool) {
 }
 
 func (d *Driver) request(id uint16) *request {
-	d.t.Helper()
 	if int(id) >= len(d.requests) || !d.requests[id].used {
 		d.t.Fatalf("virtqtest: the device gives back request %d, which it was not given", id)
 	}
