@@ -189,6 +189,10 @@ func lifeFaults() []fault {
 			op: after("suspend", func(c *call) error { return c.inst.(polyvisor.Suspender).Resume(c.ctx) }),
 			// Told as paused once it is asked for.
 			state: pausedAfterFirst(), info: func(i *polyvisor.Info) { i.State = pausedInfo(i.State) }},
+		{name: "suspend only says so and the guest is quick", of: "life/suspend-resume", says: "suspended guest printed",
+			op:    after("suspend", func(c *call) error { return c.inst.(polyvisor.Suspender).Resume(c.ctx) }),
+			state: pausedAfterFirst(), info: func(i *polyvisor.Info) { i.State = pausedInfo(i.State) },
+			stream: func(s io.ReadWriteCloser) io.ReadWriteCloser { return lingering{s} }},
 		{name: "a paused start runs", of: "life/start-paused", says: "after a paused start the domain is running",
 			op: on("start", func(c *call, _ func() error) error { return c.inst.Start(c.ctx, polyvisor.StartOptions{}) })},
 		{name: "shutdown pulls the plug", of: "life/shutdown", says: "stopped with reason killed",
@@ -335,6 +339,15 @@ type stream struct {
 	io.ReadWriteCloser
 	without string
 	end     error
+}
+
+// lingering is a console whose guest has answered when what is typed is taken.
+type lingering struct{ io.ReadWriteCloser }
+
+func (s lingering) Write(p []byte) (int, error) {
+	n, err := s.ReadWriteCloser.Write(p)
+	time.Sleep(50 * time.Millisecond)
+	return n, err
 }
 
 func swallow(text string) func(io.ReadWriteCloser) io.ReadWriteCloser {

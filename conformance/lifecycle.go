@@ -246,8 +246,8 @@ func lifeSuspend(c *C) {
 	c.fails(d.Suspend(c.ctx), "suspend of a paused domain", polyvisor.CodeInvalidState)
 	used := c.info(d).CPUTime
 	if t != nil {
+		before := t.all() // first: the guest may answer before send returns
 		t.send(c.h.Guest.Echo + " awake")
-		before := t.all()
 		time.Sleep(100 * time.Millisecond)
 		c.check(t.all() == before, "a suspended guest printed %q", t.all()[len(before):])
 	}
