@@ -67,6 +67,9 @@ func (i *instance) Reboot(ctx context.Context) error {
 // host under load.
 var destroyPatience = 15 * time.Second
 
+// errSilent says that a VM process does not even greet, so that no patience helps.
+var errSilent = errors.New("the VM process does not answer")
+
 // Destroy tells the VM process to end its machine, and kills the process if it
 // does not answer.
 func (i *instance) Destroy(ctx context.Context) error {
@@ -92,9 +95,9 @@ func (i *instance) Destroy(ctx context.Context) error {
 			return nil
 		case ctx.Err() != nil:
 			return ended(ctx, classify(err))
-		case patience.Err() != nil && run.Started:
+		case (patience.Err() != nil || errors.Is(err, errSilent)) && run.Started:
 			return classify(i.kill(ctx, run))
-		case patience.Err() == nil && !errors.Is(err, vmmproc.ErrGone) && !errors.Is(err, vmmproc.ErrNotReady):
+		case patience.Err() == nil && !errors.Is(err, vmmproc.ErrGone) && !errors.Is(err, vmmproc.ErrNotReady) && !errors.Is(err, errSilent):
 			return classify(err)
 		}
 		// It ends by itself, or is being started by someone else.
@@ -107,7 +110,12 @@ func (i *instance) Destroy(ctx context.Context) error {
 }
 
 func destroyRun(ctx context.Context, dir string) error {
-	c, err := vmmproc.Dial(ctx, dir)
+	greeting, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	c, err := vmmproc.Dial(greeting, dir)
+	if err != nil && ctx.Err() == nil && greeting.Err() != nil {
+		return fmt.Errorf("%w: %w", errSilent, err)
+	}
 	if err != nil {
 		return err
 	}

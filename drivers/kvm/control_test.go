@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -77,6 +78,22 @@ func TestHungVMProcess(t *testing.T) {
 	require.Contains(t, stop.Detail, "did not answer")
 	require.NoError(t, d.Start(ctx))
 	require.NoError(t, d.Destroy(ctx))
+}
+
+// The patience of Destroy is for a VM process that answers and takes its time to
+// end, not for one that does not answer.
+func TestDestroyOfSilentVMProcess(t *testing.T) {
+	kvm.ShortenLook(t)
+	p := newPlace(t, process)
+	c, ctx := p.open(t), patiently(t)
+	d := started(t, c, config("silent", ""))
+	pid := p.vmPID(t)
+	require.NoError(t, unix.Kill(pid, unix.SIGSTOP))
+	begin := time.Now()
+	require.NoError(t, d.Destroy(ctx))
+	require.Less(t, time.Since(begin), 10*time.Second)
+	awaitDead(t, pid)
+	require.Equal(t, polyvisor.StopKilled, wait(t, d).Reason)
 }
 
 // Somebody's tidying of the run directory takes away the socket of a machine, but

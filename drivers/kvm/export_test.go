@@ -13,3 +13,10 @@ func ShortenPatience(t *testing.T) {
 	lookPatience, destroyPatience = time.Second, time.Second
 	t.Cleanup(func() { lookPatience, destroyPatience = look, destroy })
 }
+
+// ShortenLook has a VM process count as silent after a second.
+func ShortenLook(t *testing.T) {
+	look := lookPatience
+	lookPatience = time.Second
+	t.Cleanup(func() { lookPatience = look })
+}
