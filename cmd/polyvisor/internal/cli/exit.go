@@ -159,10 +159,18 @@ func adviceFor(err error) string {
 		return "leave --readonly out"
 	case e.Code == polyvisor.CodePermission && strings.Contains(e.Err.Error(), "early connection"):
 		return "leave --early out"
+	case e.Code == polyvisor.CodePermission && (e.Op == "start" || e.Op == "create") && aboutFile(e):
+		return "mend the permissions of the file and of the directories above it"
 	case e.Code == polyvisor.CodePermission, e.Code == polyvisor.CodeNoResource:
 		return "\"polyvisor doctor\" shows what this host lacks"
 	}
 	return ""
+}
+
+// aboutFile tells that the error is about a file that boots the domain.
+func aboutFile(e *polyvisor.Error) bool {
+	what, _, _ := strings.Cut(e.Err.Error(), ":")
+	return what == "kernel" || what == "initrd" || what == "console log"
 }
 
 // saysChooseName tells that the driver has given this advice itself.

@@ -319,6 +319,8 @@ func TestAdvice(t *testing.T) {
 		{fmt.Errorf("kernel: %w", polyvisor.ErrNotFound), "not found; mend the path, or take \"run --kernel auto\" for the newest kernel of this host\n"},
 		{fmt.Errorf("initrd: %w", polyvisor.ErrNotFound), "not found; mend the path or make what it names\n"},
 		{fmt.Errorf("console log: %w", polyvisor.ErrNotFound), "not found; mend the path or make what it names\n"},
+		{fmt.Errorf("kernel: %w", polyvisor.ErrPermission), "denied; mend the permissions of the file and of the directories above it\n"},
+		{polyvisor.ErrPermission, "denied; \"polyvisor doctor\" shows what this host lacks\n"},
 		{fmt.Errorf("%w; choose another name", polyvisor.ErrExists), "choose another name; \"polyvisor undefine --destroy web\" removes the domain\n"},
 		{polyvisor.ErrExists, "exists already; choose another name, or remove the domain with \"polyvisor undefine --destroy web\"\n"},
 		{errors.Join(errors.New("one"), errors.New("two")), "one; two\n"},
