@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/drivers/kvm"
@@ -65,7 +64,7 @@ func TestHungVMProcess(t *testing.T) {
 	d := started(t, c, config("hung", ""))
 	define(t, c, config("well", ""))
 	pid := p.vmPID(t)
-	require.NoError(t, unix.Kill(pid, unix.SIGSTOP))
+	hang(t, pid)
 	require.Equal(t, polyvisor.Blocked, state(t, d))
 	requireNames(t, c, polyvisor.DomainFilter{}, "hung", "well")
 	short, cancel := context.WithCancel(ctx)
@@ -88,7 +87,7 @@ func TestDestroyOfSilentVMProcess(t *testing.T) {
 	c, ctx := p.open(t), patiently(t)
 	d := started(t, c, config("silent", ""))
 	pid := p.vmPID(t)
-	require.NoError(t, unix.Kill(pid, unix.SIGSTOP))
+	hang(t, pid)
 	begin := time.Now()
 	require.NoError(t, d.Destroy(ctx))
 	require.Less(t, time.Since(begin), 10*time.Second)

@@ -323,6 +323,22 @@ func awaitDead(t testing.TB, pid int) {
 	eventually(t, func() bool { return !lives(pid) }, "process %d is still there", pid)
 }
 
+// hang stops a process, and returns when none of its threads runs any more, which
+// is a moment after the signal.
+func hang(t testing.TB, pid int) {
+	t.Helper()
+	require.NoError(t, unix.Kill(pid, unix.SIGSTOP))
+	eventually(t, func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		require.NoError(t, err)
+		return len(threads) > 0 && !slices.ContainsFunc(threads, func(name string) bool {
+			b, err := os.ReadFile(name)
+			_, rest, _ := strings.Cut(string(b), ") ")
+			return err != nil || !strings.HasPrefix(rest, "T")
+		})
+	}, "process %d does not stop", pid)
+}
+
 func eventually(t testing.TB, done func() bool, format string, args ...any) {
 	t.Helper()
 	for end := time.Now().Add(patience); !done(); time.Sleep(time.Millisecond) {
