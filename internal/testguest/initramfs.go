@@ -64,16 +64,19 @@ func Initramfs(ctx context.Context, o Options) ([]byte, error) {
 	}
 	a.file("init", prog)
 	written := map[string]bool{}
-	for file, mods := range map[string][]module{"modules/list": mods, "modules/devices": deviceMods} {
+	for _, l := range []struct {
+		file string
+		mods []module
+	}{{"modules/list", mods}, {"modules/devices", deviceMods}} {
 		var list strings.Builder
-		for _, m := range mods {
+		for _, m := range l.mods {
 			if !written[m.name] {
 				a.file("modules/"+m.name, m.data)
 				written[m.name] = true
 			}
 			fmt.Fprintln(&list, m.name)
 		}
-		a.file(file, []byte(list.String()))
+		a.file(l.file, []byte(list.String()))
 	}
 	for _, name := range sortedKeys(o.Files) {
 		a.file(name, o.Files[name])

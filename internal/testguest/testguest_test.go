@@ -126,7 +126,7 @@ func TestInitramfs(t *testing.T) {
 	require.NoError(t, os.WriteFile(prog, []byte("the init"), 0o755))
 	root := moduleTree(t)
 	opts := Options{
-		Init: prog, Release: filepath.Base(root), ModulesRoot: filepath.Dir(root), Modules: []string{"mid-dle"},
+		Init: prog, Release: filepath.Base(root), ModulesRoot: filepath.Dir(root), Modules: []string{"mid-dle"}, DeviceModules: []string{"mid-dle"},
 		Files: map[string][]byte{"/usr/bin/tool": []byte("tool")},
 	}
 	path, err := WriteInitramfs(t.Context(), t.TempDir(), opts)
@@ -148,7 +148,7 @@ func TestInitramfs(t *testing.T) {
 	}
 	assert.Equal(t, map[string]string{
 		"dev": "", "proc": "", "sys": "", "modules": "", "init": "the init", "usr": "", "usr/bin": "", "usr/bin/tool": "tool",
-		"modules/list": "base.ko\nmid_dle.ko\n", "modules/base.ko": "base", "modules/mid_dle.ko": "middle",
+		"modules/list": "base.ko\nmid_dle.ko\n", "modules/devices": "base.ko\nmid_dle.ko\n", "modules/base.ko": "base", "modules/mid_dle.ko": "middle",
 	}, got)
 
 	again, err := Initramfs(t.Context(), opts)

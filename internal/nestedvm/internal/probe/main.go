@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -163,6 +164,9 @@ func cat(args []string) error {
 
 // pivot does what a sandbox does: a new mount namespace with another root.
 func pivot() error {
+	// A thread has a namespace of its own from here on; on another one the rest would
+	// change the root of everybody.
+	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
