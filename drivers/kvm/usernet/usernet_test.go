@@ -222,9 +222,9 @@ func TestHelperKilled(t *testing.T) {
 	require.True(t, isEnd(err), "%v", err)
 }
 
-// A hundred lives leave no process behind; TestMain sees to descriptors.
+// Many lives leave no process behind; TestMain sees to descriptors.
 func TestEnds(t *testing.T) {
-	for range 100 {
+	for range 30 {
 		end, proc := start(t, netback.UserConfig{})
 		require.NoError(t, end.Close())
 		select {

@@ -30,7 +30,7 @@ func TestConcurrentUse(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(uint64(u), 1))
 			want := map[int64]byte{}
 			p, zero := make([]byte, 512), make([]byte, 512)
-			for i := range 1500 {
+			for i := range times(1500) {
 				off := (rnd.Int64N(2<<20/512/users)*users + int64(u)) * 512
 				switch rnd.IntN(8) {
 				case 0:

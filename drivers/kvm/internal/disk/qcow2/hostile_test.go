@@ -68,7 +68,7 @@ func TestDamaged(t *testing.T) {
 	for _, cs := range []int64{512, 64 << 10} {
 		data := sample(t, cs)
 		rnd := rand.New(rand.NewPCG(1, 2))
-		for range 600 {
+		for range times(600) {
 			b := slices.Clone(data)
 			for range 1 + rnd.IntN(3) {
 				if at := rnd.IntN(headerV3); rnd.IntN(2) == 0 {

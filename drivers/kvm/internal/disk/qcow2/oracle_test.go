@@ -19,7 +19,7 @@ func TestOracle(t *testing.T) {
 			want := make([]byte, 4<<20)
 			path := create(t, int64(len(want)), CreateOptions{ClusterSize: cs})
 			im := openPath(t, path, Options{CacheBytes: 8192})
-			for range 300 {
+			for range times(300) {
 				step(t, rnd, im, want)
 			}
 			require.NoError(t, im.Close())

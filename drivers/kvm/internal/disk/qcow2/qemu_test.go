@@ -155,7 +155,7 @@ func TestRandomThenQEMU(t *testing.T) {
 				for range 3 {
 					im := openPath(t, path, o)
 					require.True(t, bytes.Equal(want, contents(t, im)), "after opening")
-					for range 150 {
+					for range times(150) {
 						step(t, rnd, im, want)
 					}
 					require.True(t, bytes.Equal(want, contents(t, im)))

@@ -153,7 +153,7 @@ func TestPowerCuts(t *testing.T) {
 			}
 			settle()
 			var states []state
-			for range 60 {
+			for range times(60) {
 				before := len(m.ops)
 				flush := rnd.IntN(6) == 0
 				if flush {
