@@ -62,7 +62,7 @@ func MakeGuest(ctx context.Context, dir, name string) (Guest, error) {
 	initramfs.Lock()
 	defer initramfs.Unlock()
 	if initramfs.release != release {
-		image, err := testguest.Initramfs(ctx, testguest.Options{Release: release, Modules: testguest.ButtonModules(), DeviceModules: testguest.DeviceModules()})
+		image, err := testguest.Initramfs(ctx, testguest.Options{Release: release, Modules: testguest.ButtonModules()})
 		if err != nil {
 			return Guest{}, err
 		}
