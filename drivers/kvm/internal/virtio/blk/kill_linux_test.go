@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	killEnv     = "POLYVISOR_TEST_BLK_KILL"
+	killEnv     = "POLYVISOR_BLK_KILL"
 	killSectors = 512
 )
 
