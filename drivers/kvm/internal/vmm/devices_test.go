@@ -46,7 +46,7 @@ func TestMachinesWithDevicesLeaveNothing(t *testing.T) {
 	spec, files := withDevices(t)
 	rounds := 1000
 	if testing.Short() || os.Getenv("POLYVISOR_NESTED") == "1" { // where each takes a second
-		rounds = 30
+		rounds = 5
 	}
 	look := func() (descriptors, goroutines int) {
 		entries, err := os.ReadDir("/proc/self/fd")
