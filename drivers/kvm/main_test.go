@@ -18,6 +18,7 @@ import (
 
 	_ "github.com/polyvisor/polyvisor/drivers/kvm/usernet"
 	"github.com/polyvisor/polyvisor/internal/leaktest"
+	"github.com/polyvisor/polyvisor/internal/vmmtest"
 )
 
 // roleEnv makes the test binary one of the other programs of a test. What it is
@@ -41,9 +42,31 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Setenv("GORACE", "atexit_sleep_ms=0") // for the VM processes
-	leaktest.Main(m)
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // for VM processes that are this program again
+	os.Exit(withVMM(func() int { return leaktest.Run(m) }))
 }
+
+// withVMM runs the tests with VM processes that were not built for the race
+// detector, which would start and end several times as slowly. The code that they run
+// is run with it where machines are in this process, in the tests of package vmmproc and
+// in TestRunsItself.
+func withVMM(tests func() int) int {
+	dir, err := os.MkdirTemp("", "pv")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		_, err = vmmtest.Build(context.Background(), dir)
+	}
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	path = os.Getenv("PATH")
+	os.Setenv("PATH", dir+string(os.PathListSeparator)+path)
+	return tests()
+}
+
+// path is the search path without the VM process.
+var path string
 
 // program is a test binary in a role.
 type program struct {

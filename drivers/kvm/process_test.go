@@ -3,6 +3,8 @@
 package kvm_test
 
 import (
+	"fmt"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -33,6 +35,27 @@ func TestProcessOf(t *testing.T) {
 	require.ErrorIs(t, err, polyvisor.ErrNotFound)
 	_, err = kvm.ProcessOf(&polyvisor.URI{Scheme: "kvm", Path: "/nowhere"}, "one")
 	require.ErrorIs(t, err, polyvisor.ErrInvalidConfig)
+}
+
+// Without a polyvisor-vmm anywhere a program is its own VM process, here with the race
+// detector as the program has it.
+func TestRunsItself(t *testing.T) {
+	needKVM(t)
+	t.Setenv("PATH", path)
+	p := newPlace(t, process)
+	c, ctx := p.open(t), patiently(t)
+	d := started(t, c, config("itself", ""))
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.vmPID(t)))
+	require.NoError(t, err)
+	own, err := os.Executable()
+	require.NoError(t, err)
+	require.Equal(t, own, exe)
+	require.NoError(t, d.Suspend(ctx))
+	require.NoError(t, d.Resume(ctx))
+	require.NoError(t, d.Shutdown(ctx))
+	end, err := d.Wait(ctx)
+	require.NoError(t, err)
+	require.Equal(t, polyvisor.StopShutdown, end.Reason)
 }
 
 // A machine in this very program has no process to give away.

@@ -113,6 +113,7 @@ var rules = []rule{
 	{pkg: "internal/testguest", allow: []string{"github.com/cavaliergopher/cpio", "github.com/klauspost/compress/zstd", "github.com/ulikunitz/xz"},
 		reason: "builds guests from installed packages"},
 	{pkg: "internal/testguest/words", allow: []string{"conformance"}, reason: "how the suite talks to the guest; for the tests of drivers"},
+	{pkg: "internal/vmmtest", reason: "runs the go command"},
 	{pkg: "internal/nestedvm", allow: []string{"internal/nestedvm/wire", "internal/testguest", "github.com/cavaliergopher/cpio", "github.com/klauspost/compress/zstd", "github.com/ulikunitz/xz", unix},
 		reason: "the nested machine is not ours: it runs without any driver"},
 	{pkg: "internal/nestedvm/wire", pure: true, reason: "the protocol between the host and the nested machine"},
@@ -133,7 +134,7 @@ var rules = []rule{
 var forTests = []string{
 	"github.com/stretchr/testify/...", "go.uber.org/goleak", "github.com/google/go-cmp/...", "github.com/creack/pty",
 	"internal/leaktest", "internal/testguest", "internal/nestedvm", "internal/nestedvm/wire",
-	"internal/libvirttest", "internal/testguest/words",
+	"internal/libvirttest", "internal/testguest/words", "internal/vmmtest",
 }
 
 // testRules are what else the tests of a package may import.

@@ -32,8 +32,12 @@ const settle = 2 * time.Second
 // What exists before Main is called counts as owned by somebody else. Main
 // does not return.
 func Main(m *testing.M) {
-	os.Exit(run(m.Run, os.Stderr))
+	os.Exit(Run(m))
 }
+
+// Run is Main without the end of the program, for a TestMain that has something to
+// take away afterwards: it returns the exit code.
+func Run(m *testing.M) int { return run(m.Run, os.Stderr) }
 
 func run(tests func() int, out io.Writer) int {
 	before := openDescriptors()
