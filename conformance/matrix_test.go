@@ -13,6 +13,7 @@ import (
 	"github.com/polyvisor/polyvisor"
 	"github.com/polyvisor/polyvisor/conformance"
 	_ "github.com/polyvisor/polyvisor/drivers/kvm"
+	"github.com/polyvisor/polyvisor/internal/vmmtest"
 )
 
 // Every method gives the same in every state and on every kind of connection,
@@ -32,6 +33,12 @@ func TestMatrixIsTheSameOnDrivers(t *testing.T) {
 	for _, name := range []string{"state", "run", "cache"} {
 		q.Set(name, filepath.Join(dir, name))
 	}
+	// Not this program again: with the race detector that would take minutes.
+	vmm, err := vmmtest.Build(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Set("vmm", vmm)
 	kvm := fakeHarness(t)
 	kvm.Require = nil
 	kvm.Guest = conformance.BuiltinGuest() // which has no words for being blocked and in shutdown
