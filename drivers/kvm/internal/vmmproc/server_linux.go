@@ -34,7 +34,13 @@ type ServeConfig struct {
 	// commit is called when all is ready, before the guest runs. An error of it
 	// undoes the start.
 	commit func() error
+	// quiet is called when no request has come for quietAfter, if one has.
+	quiet func()
 }
+
+// quietAfter is less than a person notices and more than a program leaves between two
+// requests that belong together.
+const quietAfter = 100 * time.Millisecond
 
 // Server runs one domain and serves its control socket.
 type Server struct {
@@ -74,6 +80,8 @@ type Server struct {
 
 	deviceErrors deviceErrors
 
+	quiet *time.Timer // nil if nobody wants to know; runs after a request
+
 	handlers sync.WaitGroup // connections and what they have under way
 	renewing sync.WaitGroup // a renewal, which uses the files
 }
@@ -88,6 +96,10 @@ func Serve(ctx context.Context, cfg ServeConfig, factory Factory) (*Server, erro
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.quiet != nil {
+		s.quiet = time.AfterFunc(time.Hour, cfg.quiet)
+		s.quiet.Stop()
 	}
 	s.hello = Hello{Version: Version, PID: os.Getpid(), Name: cfg.Run.Name, UUID: cfg.Run.UUID.String(), ID: cfg.Run.ID}
 	s.killed, s.kill = context.WithCancel(context.Background())
@@ -286,6 +298,9 @@ func (s *Server) finish(m Machine, exit Exit, tidy bool) {
 	for _, c := range conns {
 		hangUp(c.f)
 	}
+	if s.quiet != nil {
+		s.quiet.Stop()
+	}
 	if !waitAtMost(&s.handlers, killPatience) {
 		s.log.Error("an operation on the machine does not return")
 	}
@@ -300,6 +315,13 @@ func waitAtMost(wg *sync.WaitGroup, d time.Duration) bool {
 		return true
 	case <-time.After(d):
 		return false
+	}
+}
+
+// served is told of each request.
+func (s *Server) served() {
+	if s.quiet != nil {
+		s.quiet.Reset(quietAfter)
 	}
 }
 
