@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -89,12 +88,17 @@ func closeOnExecFrom(first int) error {
 	if err != unix.ENOSYS && err != unix.EINVAL { // Linux before 5.11
 		return os.NewSyscallError("close_range", err)
 	}
-	ents, err := os.ReadDir("/proc/self/fd")
+	dir, err := os.Open("/proc/self/fd")
 	if err != nil {
 		return err
 	}
-	for _, e := range ents {
-		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= first {
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if fd, err := strconv.Atoi(n); err == nil && fd >= first {
 			unix.CloseOnExec(fd)
 		}
 	}
@@ -116,7 +120,7 @@ func secondStage(factory Factory, fds int) int {
 	}
 	_ = unix.SetNonblock(fdHandshake, true)
 	sock := os.NewFile(fdHandshake, "handshake")
-	log := slog.New(slog.NewTextHandler(&boundedWriter{w: os.Stderr, left: maxLog}, nil))
+	log := lineLog{&boundedWriter{w: os.Stderr, left: maxLog}}
 
 	prog := findProgram()
 	srv, follow, err := answer(sock, factory, fds, term, log, prog)
@@ -184,7 +188,7 @@ func (t *terminator) started(s *Server) {
 // answer does the VM process's part of the handshake up to the outcome. If it
 // fails, it has given up the life lock: the starter may take the end of the
 // handshake for the end of the process.
-func answer(sock *os.File, factory Factory, fds int, term *terminator, log *slog.Logger, prog program) (_ *Server, follow bool, _ error) {
+func answer(sock *os.File, factory Factory, fds int, term *terminator, log Logger, prog program) (_ *Server, follow bool, _ error) {
 	life := os.NewFile(fdLife, "life lock")
 	order, err := receiveOrder(sock, fds)
 	if err != nil {

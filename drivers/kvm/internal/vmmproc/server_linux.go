@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -24,7 +23,7 @@ type ServeConfig struct {
 	Spec   json.RawMessage
 	Files  map[string]*os.File // see Env; the server closes them when the run ends
 	Config Config
-	Log    *slog.Logger // nil for none
+	Log    Logger // nil for none
 
 	// Restart takes over the run of a domain that ActionRenameRestart starts; nil
 	// starts it in a process of its own. It belongs to the callee, also on failure;
@@ -48,7 +47,7 @@ type Server struct {
 	spec    json.RawMessage
 	files   map[string]*os.File
 	cfg     Config
-	log     *slog.Logger
+	log     Logger
 	factory Factory
 	restart func(context.Context, *store.Run, Config) error
 	ln      *os.File
@@ -95,7 +94,7 @@ func Serve(ctx context.Context, cfg ServeConfig, factory Factory) (*Server, erro
 		conns: map[*serverConn]struct{}{},
 	}
 	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
+		s.log = noLog{}
 	}
 	if cfg.quiet != nil {
 		s.quiet = time.AfterFunc(time.Hour, cfg.quiet)
@@ -177,7 +176,7 @@ func (s *Server) build(ctx context.Context, n int) (m Machine, err error) {
 			err = &Error{CodeInternal, fmt.Sprintf("panic while the machine was built: %v", r)}
 		}
 	}()
-	return s.factory(ctx, s.spec, Env{Files: s.files, Console: s.console, DeviceError: s.deviceError, Log: s.log, Rebuild: n})
+	return s.factory(ctx, s.spec, Env{Files: s.files, Console: s.console, DeviceError: s.deviceError, Rebuild: n})
 }
 
 func (c *Config) validate() error {
