@@ -26,6 +26,7 @@ const gokvmModule = "github.com/bobuhiro11/gokvm@latest"
 type tools struct {
 	dir               string
 	polyvisor, vmm    string
+	usernet           string
 	inside, exitbench string
 	guestInit         string
 	bare, nothing     string
@@ -43,6 +44,7 @@ func buildTools(ctx context.Context, o options, dir string) (*tools, error) {
 	}{
 		{&t.polyvisor, "polyvisor", "/cmd/polyvisor"},
 		{&t.vmm, "polyvisor-vmm", "/cmd/polyvisor-vmm"},
+		{&t.usernet, "polyvisor-usernet", "/cmd/polyvisor-usernet"},
 		{&t.inside, "inside", "/internal/bench/boot/inside"},
 		{&t.exitbench, "exitbench", "/drivers/kvm/internal/exitbench"},
 	} {

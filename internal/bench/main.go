@@ -123,6 +123,8 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 const (
 	hereKVM   = "this machine's KVM"
 	nestedKVM = "nested machine"
+
+	withDevices = " with devices"
 )
 
 // measurer collects what the sections show.
@@ -175,11 +177,13 @@ func (m *measurer) local(ctx context.Context) {
 	}()
 	if m.o.wants("memory") {
 		fmt.Fprintln(m.progress, "memory of a VM process here ...")
-		series, err := s.memory(ctx)
-		if err != nil {
-			m.memoryFault = append(m.memoryFault, fmt.Errorf("%s: %w", hereKVM, err))
-		} else {
-			m.addMemory("built-in guest, "+hereKVM, series)
+		for _, with := range []string{"", withDevices} {
+			series, err := s.memory(ctx, with != "")
+			if err != nil {
+				m.memoryFault = append(m.memoryFault, fmt.Errorf("built-in guest%s, %s: %w", with, hereKVM, err))
+			} else {
+				m.addMemory("built-in guest"+with+", "+hereKVM, series)
+			}
 		}
 	}
 	if m.o.wants("ready") {
@@ -212,7 +216,7 @@ func (m *measurer) inNested(ctx context.Context) {
 	} else if m.nested.exitOf != nil {
 		m.exitFault = append(m.exitFault, fmt.Errorf("%s: %w", nestedKVM, m.nested.exitOf))
 	}
-	for _, name := range []string{ours, qemu} {
+	for _, name := range []string{ours, oursWithDevices, qemu} {
 		for _, b := range m.nested.of(phaseMemory, name) {
 			if b.Error != "" {
 				m.memoryFault = append(m.memoryFault, fmt.Errorf("%s in the nested machine: %s", name, b.Error))

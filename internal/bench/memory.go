@@ -17,18 +17,19 @@ import (
 const targetMemory = 5 << 20
 
 const memoryHow = "/proc/PID/smaps every 10 ms, or as often as half of the time allows (a sample is slow on an emulated processor), summed over all mappings but guest RAM (the anonymous mapping as large as the memory region). " +
-	"Private + shared pages; the program's own text, mapped from the page cache, counts in full."
+	"Private + shared pages; the program's own text, mapped from the page cache, counts in full. Idle is the least after the maximum, while nobody asks the VM process anything. " +
+	"Devices are one raw disk and one network interface."
 
 // memorySection shows series of samples by name, in the order given.
 func memorySection(names []string, series map[string]*smaps.Series) *section {
 	s := &section{Title: "Memory of the VM process besides guest memory", How: memoryHow,
-		Table: [][]string{{"", "max", "median", "Pss max", "private", "shared", "written", "huge", "threads", "samples", "every", "guest RAM touched"}}, Data: series}
+		Table: [][]string{{"", "max", "median", "idle", "Pss max", "private", "shared", "written", "huge", "threads", "samples", "every", "guest RAM touched"}}, Data: series}
 	for _, name := range names {
 		m := series[name]
 		if m == nil || m.Samples == 0 {
 			continue
 		}
-		s.row(name, mebi(m.MaxTotal), mebi(m.MedianTotal), mebi(m.MaxPss), mebi(m.Max.Private), mebi(m.Max.Shared), mebi(m.Max.Dirty), mebi(m.Max.Huge),
+		s.row(name, mebi(m.MaxTotal), mebi(m.MedianTotal), mebi(m.IdleTotal), mebi(m.MaxPss), mebi(m.Max.Private), mebi(m.Max.Shared), mebi(m.Max.Dirty), mebi(m.Max.Huge),
 			fmt.Sprint(m.MaxThreads), fmt.Sprint(m.Samples), millis(m.Over/time.Duration(m.Samples)), mebi(m.Max.RAM.RSS))
 		s.note("%s, what it is at the maximum: %s", name, kinds(m.Max))
 	}

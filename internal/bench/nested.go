@@ -57,6 +57,10 @@ func runNested(ctx context.Context, o options, t *tools, progress io.Writer) (*n
 	if err != nil {
 		return nil, err
 	}
+	drivers, err := testguest.WriteInitramfs(ctx, t.dir, testguest.Options{Init: t.guestInit, Release: release, DeviceModules: testguest.DeviceModules()})
+	if err != nil {
+		return nil, err
+	}
 	plan := makePlan(o, t, kernel)
 	planJSON, err := json.Marshal(plan)
 	if err != nil {
@@ -67,11 +71,13 @@ func runNested(ctx context.Context, o options, t *tools, progress io.Writer) (*n
 		Files: []nestedvm.File{
 			{Source: kernel, Path: kernel},
 			{Source: initrd, Path: insideInitrd},
+			{Source: drivers, Path: insideDrivers},
+			{Data: make([]byte, diskSize), Path: insideDisk},
 			{Data: planJSON, Path: insidePlan},
 			{Source: t.inside, Path: insideBin + "/inside", Mode: 0o755},
 		},
 	}
-	for _, p := range []string{t.polyvisor, t.vmm, t.gokvm, t.exitbench, t.bare} {
+	for _, p := range []string{t.polyvisor, t.vmm, t.usernet, t.gokvm, t.exitbench, t.bare} {
 		if p != "" {
 			cfg.Files = append(cfg.Files, nestedvm.File{Source: p, Path: insideBin + "/" + filepath.Base(p), Mode: 0o755})
 		}
@@ -145,7 +151,8 @@ func makePlan(o options, t *tools, kernel string) boot.Plan {
 			s.Sample, s.SampleEvery = program, sampleEvery
 			ph.Subjects = append(ph.Subjects, s)
 		}
-		sampled(us, "polyvisor-vmm")
+		sampled(idleSubject(kernel), "polyvisor-vmm")
+		sampled(devicesSubject(kernel), "polyvisor-vmm")
 		sampled(q, filepath.Base(qemuProgram))
 		p.Phases = append(p.Phases, ph)
 	}

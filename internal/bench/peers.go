@@ -21,7 +21,10 @@ const (
 	insideBin    = "/bench/bin"
 	insideInitrd = "/bench/initrd.img"
 	insidePlan   = "/bench/plan.json"
-	insideState  = "/bench/state"
+	insideDisk   = "/bench/disk.raw"
+	// insideDrivers is the initial RAM disk with the drivers of devices.
+	insideDrivers = "/bench/drivers.img"
+	insideState   = "/bench/state"
 )
 
 const (
@@ -32,7 +35,8 @@ const (
 
 // The guest's command line: nothing is printed before init, and init powers off at once.
 const (
-	cmdline = "console=ttyS0 quiet panic=-1 testguest.auto=poweroff"
+	cmdline      = "console=ttyS0 quiet panic=-1" + autoPowerOff
+	autoPowerOff = " testguest.auto=poweroff"
 	// gokvm lacks what these turn off.
 	gokvmCmdline = "console=ttyS0 quiet noapic noacpi notsc lapic tsc_early_khz=2000 pci=realloc=off virtio_pci.force_legacy=1 " +
 		"rdinit=/init panic=-1 testguest.auto=poweroff"
@@ -43,6 +47,8 @@ const (
 	ours  = "polyvisor"
 	qemu  = "QEMU q35"
 	gokvm = "gokvm"
+
+	oursWithDevices = ours + " with devices"
 
 	builtin = "built-in" // the guest without a kernel
 )
@@ -57,6 +63,37 @@ func ourSubject(kernel string) boot.Subject {
 		Timeout: limit,
 		Regions: []uint64{guestMiB << 20},
 	}
+}
+
+// diskSize is that of the disks that machines with devices have.
+const diskSize = 1 << 20
+
+// quietTime is how long a VM process is left alone where its memory at rest is measured.
+const quietTime = 2 * time.Second
+
+// idleSubject is ourSubject whose guest waits a while before it powers off.
+func idleSubject(kernel string) boot.Subject {
+	s := ourSubject(kernel)
+	for i, a := range s.Args {
+		if a == cmdline {
+			s.Args[i] = strings.TrimSuffix(cmdline, autoPowerOff)
+		}
+	}
+	s.Marker, s.Linger, s.Input = testguest.Ready, quietTime, "poweroff\r"
+	return s
+}
+
+// devicesSubject is idleSubject with a disk and a network interface, and their drivers.
+func devicesSubject(kernel string) boot.Subject {
+	s := idleSubject(kernel)
+	s.Name = oursWithDevices
+	for i, a := range s.Args {
+		if a == insideInitrd {
+			s.Args[i] = insideDrivers
+		}
+	}
+	s.Args = append(s.Args, "--disk", insideDisk+",format=raw", "--net", "user")
+	return s
 }
 
 // smallSubject boots the built-in guest: what is left of a boot when there is no kernel.

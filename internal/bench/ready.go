@@ -46,7 +46,7 @@ func openSmall(ctx context.Context, t *tools) (*small, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := url.Values{"state": {dir + "/state"}, "run": {dir + "/run"}, "cache": {dir + "/cache"}, "vmm": {t.vmm}}
+	q := url.Values{"state": {dir + "/state"}, "run": {dir + "/run"}, "cache": {dir + "/cache"}, "vmm": {t.vmm}, "usernet": {t.usernet}}
 	conn, err := polyvisor.Open(ctx, "kvm:///session?"+q.Encode())
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
@@ -185,9 +185,30 @@ func (s *small) said(ctx context.Context, d *polyvisor.Domain) (string, error) {
 	return string(buf[:n]), err
 }
 
-// memory samples a VM process while its guest is talked to.
-func (s *small) memory(ctx context.Context) (series *smaps.Series, err error) {
-	d, err := s.create(ctx, "memory")
+// machine gives a small machine, with a disk and a network interface if wanted: on a tap where one can be made, else on
+// network user.
+func (s *small) machine(ctx context.Context, devices bool) (*polyvisor.Domain, error) {
+	if !devices {
+		return s.create(ctx, "memory")
+	}
+	disk := filepath.Join(s.dir, "disk.raw")
+	if err := os.WriteFile(disk, make([]byte, diskSize), 0o600); err != nil {
+		return nil, err
+	}
+	cfg := &polyvisor.Config{Name: "memory-devices", Memory: smallGuest,
+		Disks: []polyvisor.Disk{{Source: polyvisor.File{Path: disk}, Format: polyvisor.FormatRaw}},
+		NICs:  []polyvisor.NIC{{Network: polyvisor.NetworkTap, Source: fmt.Sprintf("pvb%d", os.Getpid())}}}
+	d, err := s.conn.Create(ctx, cfg)
+	if errors.Is(err, polyvisor.ErrPermission) || errors.Is(err, polyvisor.ErrUnsupported) {
+		cfg.NICs = []polyvisor.NIC{{Network: polyvisor.NetworkUser}}
+		return s.conn.Create(ctx, cfg)
+	}
+	return d, err
+}
+
+// memory samples a VM process while its guest is talked to, and while it is left alone then.
+func (s *small) memory(ctx context.Context, devices bool) (series *smaps.Series, err error) {
+	d, err := s.machine(ctx, devices)
 	if err != nil {
 		return nil, err
 	}
@@ -220,6 +241,7 @@ func (s *small) memory(ctx context.Context) (series *smaps.Series, err error) {
 				return
 			}
 		}
+		time.Sleep(quietTime)
 		wrote <- nil
 	}()
 	m, err := smaps.Watch(stop, pid, []uint64{smallGuest}, sampleEvery)

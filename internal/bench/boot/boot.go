@@ -33,6 +33,8 @@ type Subject struct {
 	Timeout time.Duration `json:"timeout"`
 	Kill    bool          `json:"kill,omitempty"`
 	Input   string        `json:"input,omitempty"` // given on standard input at the marker, which otherwise is empty
+	// Linger is how long the command is left alone at the marker, before Input.
+	Linger time.Duration `json:"linger,omitempty"`
 
 	// Sample is the file name of the program whose memory is sampled every SampleEvery: the first process of this name that
 	// is there after the start. Regions are the sizes of the guest's memory regions.

@@ -97,7 +97,13 @@ func (s Subject) run(ctx context.Context) Result {
 	}
 	select {
 	case <-w.seen:
-		limit.Reset(s.Timeout)
+		limit.Reset(s.Timeout + s.Linger)
+		if s.Linger > 0 {
+			select {
+			case <-time.After(s.Linger):
+			case <-ctx.Done():
+			}
+		}
 		if in != nil {
 			_, _ = io.WriteString(in, s.Input) // a pipe holds it; a command that has ended is seen below
 		}

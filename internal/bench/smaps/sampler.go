@@ -32,6 +32,7 @@ type Series struct {
 	Max         Process       `json:"max"` // the sample with the largest Total
 	MaxTotal    uint64        `json:"max_total"`
 	MedianTotal uint64        `json:"median_total"`
+	IdleTotal   uint64        `json:"idle_total"` // the least since the maximum; MaxTotal if nothing followed
 	MaxPss      uint64        `json:"max_pss"`
 	MaxThreads  int           `json:"max_threads"`
 }
@@ -56,8 +57,9 @@ func Watch(stop <-chan struct{}, pid int, regions []uint64, every time.Duration)
 			s.Samples++
 			totals = append(totals, float64(p.Total()))
 			if p.Total() > s.MaxTotal {
-				s.Max, s.MaxTotal = p, p.Total()
+				s.Max, s.MaxTotal, s.IdleTotal = p, p.Total(), p.Total()
 			}
+			s.IdleTotal = min(s.IdleTotal, p.Total())
 			s.MaxPss = max(s.MaxPss, p.Pss)
 			if e, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid)); err == nil {
 				s.MaxThreads = max(s.MaxThreads, len(e))

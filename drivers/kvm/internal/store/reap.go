@@ -9,7 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
+	"sort"
 	"strings"
 	"time"
 )
@@ -40,7 +40,7 @@ func (s *Store) Active() ([]Active, error) {
 		}
 		list = append(list, a)
 	}
-	slices.SortFunc(list, func(a, b Active) int { return a.ID - b.ID })
+	sort.Slice(list, func(i, j int) bool { return list[i].ID < list[j].ID })
 	return list, errors.Join(errs...)
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"syscall"
 )
@@ -54,7 +55,7 @@ func (s *Store) Definitions() ([]Definition, error) {
 		defs = append(defs, c.def)
 	}
 	s.cache = seen // forgets those that are gone
-	slices.SortFunc(defs, func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })
+	sort.Slice(defs, func(i, j int) bool { return defs[i].Name < defs[j].Name })
 	return defs, errors.Join(errs...)
 }
 

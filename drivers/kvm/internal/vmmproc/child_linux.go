@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -89,12 +88,17 @@ func closeOnExecFrom(first int) error {
 	if err != unix.ENOSYS && err != unix.EINVAL { // Linux before 5.11
 		return os.NewSyscallError("close_range", err)
 	}
-	ents, err := os.ReadDir("/proc/self/fd")
+	dir, err := os.Open("/proc/self/fd")
 	if err != nil {
 		return err
 	}
-	for _, e := range ents {
-		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= first {
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if fd, err := strconv.Atoi(n); err == nil && fd >= first {
 			unix.CloseOnExec(fd)
 		}
 	}
@@ -103,8 +107,10 @@ func closeOnExecFrom(first int) error {
 
 // secondStage is the VM process.
 func secondStage(factory Factory, fds int) int {
-	// The heap of a VM process is small and changes little: keep it so.
-	debug.SetGCPercent(20)
+	// The heap of a VM process is small and changes little: keep it so. A start should not
+	// come to a first collection (at 1.6 MiB): what the collector itself needs, with so
+	// small a heap, is more than what it finds.
+	debug.SetGCPercent(40)
 	debug.SetMemoryLimit(64 << 20)
 	unix.Umask(0o077)
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT)
@@ -114,9 +120,10 @@ func secondStage(factory Factory, fds int) int {
 	}
 	_ = unix.SetNonblock(fdHandshake, true)
 	sock := os.NewFile(fdHandshake, "handshake")
-	log := slog.New(slog.NewTextHandler(&boundedWriter{w: os.Stderr, left: maxLog}, nil))
+	log := lineLog{&boundedWriter{w: os.Stderr, left: maxLog}}
 
-	srv, follow, err := answer(sock, factory, fds, term, log)
+	prog := findProgram()
+	srv, follow, err := answer(sock, factory, fds, term, log, prog)
 	tell(sock, outcomeMessage{Started: err == nil, Error: toError(err)})
 	if err != nil {
 		sock.Close()
@@ -126,8 +133,7 @@ func secondStage(factory Factory, fds int) int {
 	if !follow {
 		sock.Close()
 	}
-	debug.FreeOSMemory()
-	forgetProgram()
+	prog.forget()
 	<-srv.done
 	if follow {
 		tell(sock, outcomeMessage{Stop: srv.stop})
@@ -182,7 +188,7 @@ func (t *terminator) started(s *Server) {
 // answer does the VM process's part of the handshake up to the outcome. If it
 // fails, it has given up the life lock: the starter may take the end of the
 // handshake for the end of the process.
-func answer(sock *os.File, factory Factory, fds int, term *terminator, log *slog.Logger) (_ *Server, follow bool, _ error) {
+func answer(sock *os.File, factory Factory, fds int, term *terminator, log Logger, prog program) (_ *Server, follow bool, _ error) {
 	life := os.NewFile(fdLife, "life lock")
 	order, err := receiveOrder(sock, fds)
 	if err != nil {
@@ -204,14 +210,17 @@ func answer(sock *os.File, factory Factory, fds int, term *terminator, log *slog
 		awaitHangup(sock) // ends at the latest when sock is closed
 		cancel(errStarterGone)
 	}()
+	prog.forget() // what read the order
 	srv, err := Serve(ctx, ServeConfig{
 		Run: run, Spec: order.Spec, Files: files, Config: order.Config, Log: log,
 		commit: func() error {
 			if hungUp(sock) {
 				return errStarterGone
 			}
+			prog.forget() // what built the machine is needed no more
 			return nil
 		},
+		quiet: prog.forget,
 	}, factory)
 	if err != nil {
 		return nil, false, err

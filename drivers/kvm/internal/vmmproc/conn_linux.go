@@ -59,6 +59,7 @@ func (c *serverConn) requests(lines *lineReader) (*session, []byte) {
 			}
 			return nil, nil
 		}
+		c.s.served()
 		req, err := parseRequest(line)
 		if err == nil && !c.hello && req.Op != opHello {
 			err = &Error{CodeProtocol, "the first request must be hello"}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -267,7 +266,7 @@ func (c *console) finish() {
 type consoleLog struct {
 	path string
 	max  int64
-	log  *slog.Logger
+	log  Logger
 
 	mu     sync.Mutex // guards the following
 	f      *os.File
@@ -284,7 +283,7 @@ const (
 	defaultConsoleLog = 16 << 20
 )
 
-func openConsoleLog(path string, limit int64, log *slog.Logger) (*consoleLog, error) {
+func openConsoleLog(path string, limit int64, log Logger) (*consoleLog, error) {
 	if limit <= 0 {
 		limit = defaultConsoleLog
 	}

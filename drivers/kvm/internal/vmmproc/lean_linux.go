@@ -9,38 +9,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forgetProgram gives back the pages of the program that were used until now: what
-// reads a specification and builds a machine is most of it, and is needed no more. They
-// are in the host's page cache and come back when they are touched. It is an economy
-// of memory alone, so that what cannot be done is left. Where a loader has moved or
-// linked the program, pages that look unwritten are not those of the file, so that
-// only a static program of a fixed place is treated like this, as polyvisor-vmm is.
-func forgetProgram() {
+// program is where the program's own pages are that are read and never written.
+type program []span
+
+type span struct{ from, to uintptr }
+
+// findProgram finds the pages of a static program of a fixed place, as polyvisor-vmm
+// is, and none of another: where a loader has moved or linked the program, pages that
+// look unwritten are not those of the file.
+func findProgram() program {
 	text, err := os.ReadFile("/proc/self/maps")
 	if err != nil || !isFixed() {
-		return
+		return nil
 	}
-	type span struct{ from, to uint64 }
-	var spans []span
-	program := ""
+	var p program
+	name := ""
 	for line := range strings.Lines(string(text)) {
 		f := strings.Fields(line)
 		if len(f) < 6 || f[1] != "r-xp" && f[1] != "r--p" || f[4] == "0" {
 			continue
 		}
-		if program == "" {
-			program = f[5]
+		if name == "" {
+			name = f[5]
 		}
 		first, last, _ := strings.Cut(f[0], "-")
 		from, err := strconv.ParseUint(first, 16, 64)
 		to, err2 := strconv.ParseUint(last, 16, 64)
-		if f[5] != program || err != nil || err2 != nil {
-			return // linked at run time
+		if f[5] != name || err != nil || err2 != nil {
+			return nil // linked at run time
 		}
-		spans = append(spans, span{from, to})
+		p = append(p, span{uintptr(from), uintptr(to)})
 	}
-	for _, s := range spans {
-		_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(s.from), uintptr(s.to-s.from), unix.MADV_DONTNEED)
+	return p
+}
+
+// forget gives back the pages that were used until now. They are in the host's page
+// cache and come back when they are touched, sixteen at a time. It is an economy of
+// memory alone, so that what cannot be done is left.
+func (p program) forget() {
+	for _, s := range p {
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, s.from, s.to-s.from, unix.MADV_DONTNEED)
 	}
 }
 

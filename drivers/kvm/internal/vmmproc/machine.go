@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"os"
 	"time"
 )
@@ -114,7 +113,6 @@ type Env struct {
 	// DeviceError tells that what is behind a device failed; the device has told the
 	// guest. It does not wait for anybody, and is for any goroutine.
 	DeviceError func(device, detail string)
-	Log         *slog.Logger
 	// Rebuild is 0 for the first machine of a domain's run and counts its
 	// reboots.
 	Rebuild int

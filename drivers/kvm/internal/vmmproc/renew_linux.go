@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -59,9 +57,9 @@ func (s *Server) startRenewed(ctx context.Context) (string, error) {
 		return name, s.restart(ctx, run, cfg)
 	}
 	spawn := SpawnConfig{Program: selfExe, Run: run, Spec: s.spec, Config: cfg}
-	for _, n := range slices.Sorted(maps.Keys(s.files)) {
-		if s.files[n] != nil {
-			spawn.Files = append(spawn.Files, NamedFile{Name: n, File: s.files[n]})
+	for n, f := range s.files { // their order means nothing: names travel with them
+		if f != nil {
+			spawn.Files = append(spawn.Files, NamedFile{Name: n, File: f})
 		}
 	}
 	_, err = Spawn(ctx, spawn)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -24,7 +23,7 @@ type ServeConfig struct {
 	Spec   json.RawMessage
 	Files  map[string]*os.File // see Env; the server closes them when the run ends
 	Config Config
-	Log    *slog.Logger // nil for none
+	Log    Logger // nil for none
 
 	// Restart takes over the run of a domain that ActionRenameRestart starts; nil
 	// starts it in a process of its own. It belongs to the callee, also on failure;
@@ -34,7 +33,13 @@ type ServeConfig struct {
 	// commit is called when all is ready, before the guest runs. An error of it
 	// undoes the start.
 	commit func() error
+	// quiet is called when no request has come for quietAfter, if one has.
+	quiet func()
 }
+
+// quietAfter is less than a person notices and more than a program leaves between two
+// requests that belong together.
+const quietAfter = 100 * time.Millisecond
 
 // Server runs one domain and serves its control socket.
 type Server struct {
@@ -42,7 +47,7 @@ type Server struct {
 	spec    json.RawMessage
 	files   map[string]*os.File
 	cfg     Config
-	log     *slog.Logger
+	log     Logger
 	factory Factory
 	restart func(context.Context, *store.Run, Config) error
 	ln      *os.File
@@ -74,6 +79,8 @@ type Server struct {
 
 	deviceErrors deviceErrors
 
+	quiet *time.Timer // nil if nobody wants to know; runs after a request
+
 	handlers sync.WaitGroup // connections and what they have under way
 	renewing sync.WaitGroup // a renewal, which uses the files
 }
@@ -87,7 +94,11 @@ func Serve(ctx context.Context, cfg ServeConfig, factory Factory) (*Server, erro
 		conns: map[*serverConn]struct{}{},
 	}
 	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
+		s.log = noLog{}
+	}
+	if cfg.quiet != nil {
+		s.quiet = time.AfterFunc(time.Hour, cfg.quiet)
+		s.quiet.Stop()
 	}
 	s.hello = Hello{Version: Version, PID: os.Getpid(), Name: cfg.Run.Name, UUID: cfg.Run.UUID.String(), ID: cfg.Run.ID}
 	s.killed, s.kill = context.WithCancel(context.Background())
@@ -165,7 +176,7 @@ func (s *Server) build(ctx context.Context, n int) (m Machine, err error) {
 			err = &Error{CodeInternal, fmt.Sprintf("panic while the machine was built: %v", r)}
 		}
 	}()
-	return s.factory(ctx, s.spec, Env{Files: s.files, Console: s.console, DeviceError: s.deviceError, Log: s.log, Rebuild: n})
+	return s.factory(ctx, s.spec, Env{Files: s.files, Console: s.console, DeviceError: s.deviceError, Rebuild: n})
 }
 
 func (c *Config) validate() error {
@@ -286,6 +297,9 @@ func (s *Server) finish(m Machine, exit Exit, tidy bool) {
 	for _, c := range conns {
 		hangUp(c.f)
 	}
+	if s.quiet != nil {
+		s.quiet.Stop()
+	}
 	if !waitAtMost(&s.handlers, killPatience) {
 		s.log.Error("an operation on the machine does not return")
 	}
@@ -300,6 +314,13 @@ func waitAtMost(wg *sync.WaitGroup, d time.Duration) bool {
 		return true
 	case <-time.After(d):
 		return false
+	}
+}
+
+// served is told of each request.
+func (s *Server) served() {
+	if s.quiet != nil {
+		s.quiet.Reset(quietAfter)
 	}
 }
 

@@ -1,10 +1,9 @@
 package linux
 
 import (
-	"cmp"
 	"fmt"
 	"math/bits"
-	"slices"
+	"sort"
 )
 
 // Memory is guest RAM. Slice returns the size bytes at a guest-physical
@@ -102,6 +101,6 @@ func (l *loader) memoryMap() []mapEntry {
 	for _, r := range l.cfg.Reserved {
 		m = append(m, mapEntry{r, memReserved})
 	}
-	slices.SortFunc(m, func(a, b mapEntry) int { return cmp.Compare(a.Addr, b.Addr) })
+	sort.Slice(m, func(i, j int) bool { return m[i].Addr < m[j].Addr })
 	return m
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sort"
 	"sync"
 	"syscall"
 
@@ -199,7 +200,7 @@ func (im *Image) loadTables(anyState bool) error {
 		}
 		im.owned = append(im.owned, off)
 	}
-	slices.Sort(im.owned)
+	sort.Slice(im.owned, func(i, j int) bool { return im.owned[i] < im.owned[j] })
 	for i, off := range im.owned {
 		if i > 0 && off == im.owned[i-1] {
 			return corrupt("two tables at %#x", off)
