@@ -138,6 +138,19 @@ func (m *Memory) Slice(gpa, n uint64) ([]byte, error) {
 	return ram[off : off+n : off+n], nil
 }
 
+// Region gives the region of RAM that holds guest address gpa, and the address at which it begins; nothing where there is
+// none. Callers who look at many addresses keep it, and check by it what Slice would.
+func (m *Memory) Region(gpa uint64) (base uint64, ram []byte) {
+	switch {
+	case m.closed.Load():
+	case gpa < uint64(len(m.low)):
+		return 0, m.low
+	case gpa >= HoleEnd && gpa-HoleEnd < uint64(len(m.high)):
+		return HoleEnd, m.high
+	}
+	return 0, nil
+}
+
 // ReadAt copies len(p) bytes from guest address gpa, all or none.
 func (m *Memory) ReadAt(p []byte, gpa uint64) error {
 	b, err := m.Slice(gpa, uint64(len(p)))

@@ -162,3 +162,37 @@ func FuzzSlice(f *testing.F) {
 		}
 	})
 }
+
+// Region gives what Slice would allow, no more and no less.
+func TestRegion(t *testing.T) {
+	m, err := New(HoleStart + 1<<20)
+	require.NoError(t, err)
+	for _, tt := range []struct{ gpa, base, size uint64 }{
+		{0, 0, HoleStart}, {HoleStart - 1, 0, HoleStart}, {HoleStart, 0, 0}, {HoleEnd - 1, 0, 0},
+		{HoleEnd, HoleEnd, 1 << 20}, {HoleEnd + 1<<20 - 1, HoleEnd, 1 << 20}, {HoleEnd + 1<<20, 0, 0}, {^uint64(0), 0, 0},
+	} {
+		base, ram := m.Region(tt.gpa)
+		require.Equal(t, tt.base, base, "%#x", tt.gpa)
+		require.EqualValues(t, tt.size, len(ram), "%#x", tt.gpa)
+	}
+	require.NoError(t, m.Close())
+	_, ram := m.Region(0)
+	require.Empty(t, ram)
+}
+
+func TestView(t *testing.T) {
+	m, err := New(PageSize)
+	require.NoError(t, err)
+	defer m.Close()
+	b, err := m.Slice(0, 19)
+	require.NoError(t, err)
+	type pair struct{ a, b Uint16 }
+	v := View[pair](b)
+	require.Len(t, v, 4, "what is left over is not in it")
+	v[1].b.Store(0x1234)
+	require.EqualValues(t, 0x1234, v[1].b.Load())
+	require.Equal(t, []byte{0x34, 0x12}, b[6:8])
+	require.EqualValues(t, 0x1234, Load16(b[6:]))
+	require.Panics(t, func() { View[uint32](b[2:]) })
+	require.Empty(t, View[uint64](nil))
+}

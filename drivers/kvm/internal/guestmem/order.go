@@ -9,17 +9,34 @@ import (
 // split nor repeated. On x86-64 loads are not reordered with loads nor stores with stores; an atomic operation keeps the
 // compiler to that. They do not allocate; a slice that is too short is a fault of ours and panics.
 
-// Load16 reads two bytes. Reads that come after it in the program see what the other side wrote before it wrote these.
-// b must begin at an even address.
-func Load16(b []byte) uint16 {
-	_ = b[1]
+// Uint16 is two bytes of guest memory, which both sides may read and write at any time.
+type Uint16 struct{ v uint16 }
+
+// Load reads them. Reads that come after it in the program see what the other side wrote before it wrote these.
+func (u *Uint16) Load() uint16 { return load16(&u.v) }
+
+// Store writes them. Whoever sees them sees all that was written before.
+func (u *Uint16) Store(v uint16) { u.v = v }
+
+// View gives memory as an array of T, which has no pointers and is laid out as the other side has it, in little-endian
+// order. What is left over at the end is not in it. b must be aligned for T.
+func View[T any](b []byte) []T {
+	var t T
+	n := len(b) / int(unsafe.Sizeof(t))
 	p := unsafe.Pointer(unsafe.SliceData(b))
-	// The word around it is in the same page, and so in guest memory.
-	word := (*uint32)(unsafe.Pointer(uintptr(p) &^ 3))
-	return uint16(atomic.LoadUint32(word) >> (8 * (uintptr(p) & 2)))
+	if uintptr(p)%unsafe.Alignof(t) != 0 {
+		panic("guestmem: memory is not aligned for its type")
+	}
+	return unsafe.Slice((*T)(p), n)
 }
 
-// Store16 writes two bytes. Whoever sees them sees all that was written before.
+// Load16 is Uint16.Load for two bytes that begin at an even address.
+func Load16(b []byte) uint16 {
+	_ = b[1]
+	return load16((*uint16)(unsafe.Pointer(unsafe.SliceData(b))))
+}
+
+// Store16 is Uint16.Store.
 func Store16(b []byte, v uint16) {
 	_ = b[1]
 	*(*uint16)(unsafe.Pointer(unsafe.SliceData(b))) = v

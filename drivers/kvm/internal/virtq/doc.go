@@ -104,28 +104,15 @@ func (c *Chain) WritableLen() uint64 { return c.writable }
 
 func (c *Chain) reset() {
 	c.Readable, c.Writable = c.Readable[:0], c.Writable[:0]
-	c.readable, c.writable, c.taken, c.popped = 0, 0, 0, false
+	c.readable, c.writable, c.popped = 0, 0, false
 }
 
 // Queue is one virtqueue. It is for one goroutine at a time.
 type Queue struct {
-	ring     ring
-	size     uint16
-	inFlight uint16
-}
-
-// ring is one of the two layouts.
-type ring interface {
-	// pop sets Chain.popped if the chain is the device's from now on.
-	// full says that there are as many requests in flight as there may be.
-	pop(c *Chain, full bool) (bool, error)
-	push(c *Chain, written uint32) // use and publish
-	// use fills the next used entry, which the driver sees once publish is called.
-	use(c *Chain, written uint32)
-	publish()
-	shouldInterrupt() bool
-	disableKicks()
-	enableKicks() bool
+	// One of the two layouts. They are no interface, since the calls would cost as much as the work.
+	split  split
+	packed *packed // nil: split
+	size   uint16
 }
 
 // New makes a queue, whose rings must lie in memory. Every error matches [ErrConfig].
@@ -139,71 +126,18 @@ func New(mem Memory, c Config) (*Queue, error) {
 	if c.Size == 0 || c.Size > MaxSize {
 		return nil, fmt.Errorf("%w: %d entries, want 1 to %d", ErrConfig, c.Size, MaxSize)
 	}
-	var r ring
+	q := &Queue{size: c.Size}
 	var err error
 	if c.Packed {
-		r, err = newPacked(mem, c)
+		q.packed, err = newPacked(mem, c)
 	} else {
-		r, err = newSplit(mem, c)
+		err = q.split.init(mem, c)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &Queue{ring: r, size: c.Size}, nil
+	return q, nil
 }
 
 // Size is the number of entries.
 func (q *Queue) Size() int { return int(q.size) }
-
-// InFlight is how many requests were taken and not given back.
-func (q *Queue) InFlight() int { return int(q.inFlight) }
-
-// Pop takes the next request and says whether there was one. A *[ChainError] is a request that is wrong: it is taken, and
-// the queue can go on. Any other error is a *[RingError]: the queue cannot. A Chain that was popped must be pushed before it
-// is used again.
-func (q *Queue) Pop(c *Chain) (bool, error) {
-	c.reset()
-	ok, err := q.ring.pop(c, q.inFlight == q.size)
-	if c.popped {
-		q.inFlight++
-	}
-	return ok, err
-}
-
-// Push gives a request back. written is how many bytes of Writable the device wrote, from the beginning; it is cut to what
-// there is. A Chain that was not popped, or pushed already, is ignored.
-func (q *Queue) Push(c *Chain, written uint32) {
-	if !c.popped {
-		return
-	}
-	c.popped = false
-	q.inFlight--
-	q.ring.push(c, uint32(min(uint64(written), c.writable)))
-}
-
-// PushAll gives requests back as Push does, c[i] with written[i], in such a way that a driver that sees the first of them
-// sees them all. Frames that are spread over several buffers need that.
-func (q *Queue) PushAll(c []Chain, written []uint32) {
-	some := false
-	for i := range c {
-		if !c[i].popped {
-			continue
-		}
-		c[i].popped, some = false, true
-		q.inFlight--
-		q.ring.use(&c[i], uint32(min(uint64(written[i]), c[i].writable)))
-	}
-	if some {
-		q.ring.publish()
-	}
-}
-
-// ShouldInterrupt says whether the driver wants to be told of what was pushed since it was asked last.
-func (q *Queue) ShouldInterrupt() bool { return q.ring.shouldInterrupt() }
-
-// DisableKicks tells the driver that it need not kick, which it may do all the same.
-func (q *Queue) DisableKicks() { q.ring.disableKicks() }
-
-// EnableKicks asks the driver to kick when there is a request. It says whether there is one already, for which no kick need
-// come.
-func (q *Queue) EnableKicks() bool { return q.ring.enableKicks() }

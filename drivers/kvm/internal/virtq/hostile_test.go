@@ -158,6 +158,84 @@ func TestBuffersLieInOneRegion(t *testing.T) {
 	require.ErrorContains(t, err, "not in guest memory")
 }
 
+// Buffers before an indirect table count with those in it: a chain is no longer than the queue.
+func TestChainWithTableIsBounded(t *testing.T) {
+	d, q := pair(t, 4, virtqtest.Options{Indirect: true})
+	table := d.Bytes(0x1000, 16*4)
+	for i := range uint16(4) {
+		virtqtest.Put(table[16*i:], 0x2000, 1, next, i+1)
+	}
+	virtqtest.Put(table[16*3:], 0x2000, 1, 0, 0)
+	virtqtest.Put(d.Desc(0), 0x2000, 1, next, 1)
+	virtqtest.Put(d.Desc(1), 0x1000, 16*4, indirect, 0)
+	d.Offer(0)
+	var c virtq.Chain
+	_, err := q.Pop(&c)
+	require.ErrorContains(t, err, "too many descriptors")
+	q.Push(&c, 0)
+	virtqtest.Put(d.Desc(1), 0x1000, 16*3, indirect, 0)
+	virtqtest.Put(table[16*2:], 0x2000, 1, 0, 0)
+	d.Offer(0)
+	ok, err := q.Pop(&c)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Len(t, c.Readable, 4)
+}
+
+// An index that goes back, or ahead of what was given back, breaks the ring at each Pop.
+func TestIndexThatLies(t *testing.T) {
+	for _, step := range []uint16{^uint16(0), 4, 5, 1 << 15} {
+		d, q := pair(t, 4, virtqtest.Options{})
+		d.Add(nil, 1)
+		var c virtq.Chain
+		ok, err := q.Pop(&c)
+		require.NoError(t, err)
+		require.True(t, ok)
+		guestmem.Store16(d.Bytes(d.Config().Driver+2, 2), 1+step)
+		requireBroken(t, q)
+		q.EnableKicks()
+		requireBroken(t, q)
+		require.Equal(t, 1, q.InFlight())
+	}
+}
+
+// Most requests are of one buffer; wherever it lies and whatever it is, it comes out as the driver wrote it.
+func TestSingleBuffers(t *testing.T) {
+	mem := virtqtest.Memory(t, guestmem.HoleStart+1<<20)
+	d := virtqtest.New(t, mem, 0x10000, 1<<20, 8, virtqtest.Options{})
+	q, err := virtq.New(mem, d.Config())
+	require.NoError(t, err)
+	var c virtq.Chain
+	for _, tt := range []struct {
+		addr uint64
+		n    uint32
+		ok   bool
+	}{
+		{0x200000, 4096, true}, {guestmem.HoleEnd, 1, true}, {guestmem.HoleEnd + 1<<20 - 8, 8, true}, {guestmem.HoleEnd + 1<<20 - 8, 9, false},
+		{guestmem.HoleStart - 1, 1, true}, {guestmem.HoleStart - 1, 2, false}, {guestmem.HoleEnd - 1, 1, false}, {0x200000, 0, true}, {0, 1, true},
+	} {
+		for _, flags := range []uint16{0, write} {
+			virtqtest.Put(d.Desc(0), tt.addr, tt.n, flags, 0)
+			d.Offer(0)
+			ok, err := q.Pop(&c)
+			require.Equal(t, tt.ok, ok, "%+v", tt)
+			require.Equal(t, tt.ok, err == nil, "%+v", tt)
+			if ok && tt.n > 0 {
+				got := c.Readable
+				if flags == write {
+					got = c.Writable
+				}
+				require.Len(t, c.Readable, 1-int(flags/write))
+				require.Len(t, c.Writable, int(flags/write))
+				require.EqualValues(t, tt.n, c.ReadableLen()+c.WritableLen())
+				require.Same(t, &d.Bytes(tt.addr, uint64(tt.n))[0], &got[0][0])
+				require.Equal(t, int(tt.n), cap(got[0]), "a device cannot write beyond it")
+			}
+			q.Push(&c, 0)
+		}
+	}
+}
+
 // A device that sleeps when EnableKicks says that nothing came, and a driver that kicks when the device wants it, never
 // wait for each other.
 func TestNoWakeUpIsLost(t *testing.T) {

@@ -11,17 +11,31 @@ import (
 // change their meaning at each turn.
 type packed struct {
 	walker
-	ring           []byte
-	driver, device []byte // what each side says about when it wants to be woken
+	ring           []packedDescriptor
+	driver, device *events // what each side says about when it wants to be woken
 	size           uint16
 	eventIdx       bool
 
 	nextAvail, nextUsed position
 	taken               uint16 // descriptors of the requests in flight
+	inFlight            uint16
 	added               uint32 // descriptors used since shouldInterrupt was asked last, as far as it matters
 
-	unseen      []byte // flags of the first descriptor used since publish
+	unseen      *guestmem.Uint16 // flags of the first descriptor used since publish
 	unseenFlags uint16
+}
+
+// packedDescriptor is one of the ring.
+type packedDescriptor struct {
+	addr  uint64
+	len   uint32
+	id    uint16
+	flags guestmem.Uint16
+}
+
+// events are a place of the ring, and how it is meant.
+type events struct {
+	at, how guestmem.Uint16
 }
 
 // position is a place in the ring, with the bit that says which turn it is in.
@@ -47,16 +61,17 @@ const (
 )
 
 func newPacked(mem Memory, c Config) (*packed, error) {
-	p := &packed{size: c.Size, eventIdx: c.EventIdx, walker: walker{mem, c.Indirect, min(c.MaxSegments, int(c.Size)), c.MaxBytes},
+	p := &packed{size: c.Size, eventIdx: c.EventIdx, walker: newWalker(mem, c),
 		nextAvail: position{wrap: true}, nextUsed: position{wrap: true}}
+	var ring, driver, device []byte
 	for _, part := range []struct {
 		what              string
 		addr, size, align uint64
 		to                *[]byte
 	}{
-		{"descriptor ring", c.Desc, descSize * uint64(c.Size), 16, &p.ring},
-		{"driver's event suppression", c.Driver, 4, 4, &p.driver},
-		{"device's event suppression", c.Device, 4, 4, &p.device},
+		{"descriptor ring", c.Desc, descSize * uint64(c.Size), 16, &ring},
+		{"driver's event suppression", c.Driver, 4, 4, &driver},
+		{"device's event suppression", c.Device, 4, 4, &device},
 	} {
 		if part.addr%part.align != 0 {
 			return nil, fmt.Errorf("%w: the %s at %#x is not aligned to %d bytes", ErrConfig, part.what, part.addr, part.align)
@@ -67,30 +82,34 @@ func newPacked(mem Memory, c Config) (*packed, error) {
 		}
 		*part.to = b
 	}
+	p.ring = guestmem.View[packedDescriptor](ring)
+	p.driver, p.device = &guestmem.View[events](driver)[0], &guestmem.View[events](device)[0]
 	return p, nil
 }
 
 // available says whether the descriptor there is the device's.
 func (p *packed) available(at position) (flags uint16, ok bool) {
-	flags = guestmem.Load16(p.ring[descSize*int(at.index)+14:])
+	flags = p.ring[at.index].flags.Load()
 	return flags, (flags&flagAvail != 0) == at.wrap && (flags&flagUsed != 0) != at.wrap
 }
 
-func (p *packed) pop(c *Chain, _ bool) (bool, error) {
+func (p *packed) pop(c *Chain) (bool, error) {
 	flags, ok := p.available(p.nextAvail)
 	if !ok {
 		return false, nil
 	}
 	// The end of the chain has to be found also if the chain is wrong.
 	var bad error
+	c.taken = 0
 	at := p.nextAvail
 	for {
 		c.taken++
 		if c.taken > p.size-p.taken {
 			c.taken = 0
-			return false, &RingError{"more requests are available than it has entries"}
+			return false, errTooMany
 		}
-		addr, n, id, _ := desc(p.ring[descSize*int(at.index):][:descSize])
+		d := &p.ring[at.index]
+		addr, n, id := d.addr, d.len, d.id
 		c.id = id // that of the last counts
 		if bad == nil {
 			bad = p.take(c, addr, n, flags)
@@ -99,10 +118,11 @@ func (p *packed) pop(c *Chain, _ bool) (bool, error) {
 		if flags&flagNext == 0 {
 			break
 		}
-		flags = guestmem.Load16(p.ring[descSize*int(at.index)+14:])
+		flags = p.ring[at.index].flags.Load()
 	}
 	p.nextAvail = at
 	p.taken += c.taken
+	p.inFlight++
 	c.popped = true
 	return bad == nil, bad
 }
@@ -110,13 +130,13 @@ func (p *packed) pop(c *Chain, _ bool) (bool, error) {
 // take collects one descriptor of the ring.
 func (p *packed) take(c *Chain, addr uint64, n uint32, flags uint16) error {
 	if int(c.taken) > p.maxSegments {
-		return &ChainError{c.id, "it has too many descriptors", nil}
+		return c.bad("it has too many descriptors", nil)
 	}
 	if flags&flagIndirect == 0 {
 		return p.add(c, addr, n, flags&flagWrite != 0)
 	}
 	if flags&flagNext != 0 || c.taken > 1 {
-		return &ChainError{c.id, "an indirect descriptor where none may be", nil}
+		return c.bad("an indirect descriptor where none may be", nil)
 	}
 	t, err := p.table(c, addr, n)
 	if err != nil {
@@ -127,7 +147,7 @@ func (p *packed) take(c *Chain, addr uint64, n uint32, flags uint16) error {
 		addr, n := binary.LittleEndian.Uint64(t), binary.LittleEndian.Uint32(t[8:])
 		flags := binary.LittleEndian.Uint16(t[14:])
 		if flags&flagIndirect != 0 {
-			return &ChainError{c.id, "an indirect descriptor where none may be", nil}
+			return c.bad("an indirect descriptor where none may be", nil)
 		}
 		if err := p.add(c, addr, n, flags&flagWrite != 0); err != nil {
 			return err
@@ -142,9 +162,8 @@ func (p *packed) push(c *Chain, written uint32) {
 }
 
 func (p *packed) use(c *Chain, written uint32) {
-	d := p.ring[descSize*int(p.nextUsed.index):][:descSize]
-	binary.LittleEndian.PutUint32(d[8:], written)
-	binary.LittleEndian.PutUint16(d[12:], c.id)
+	d := &p.ring[p.nextUsed.index]
+	d.len, d.id = written, c.id
 	var flags uint16
 	if p.nextUsed.wrap {
 		flags = flagAvail | flagUsed
@@ -153,18 +172,19 @@ func (p *packed) use(c *Chain, written uint32) {
 		flags |= flagWrite
 	}
 	if p.unseen == nil {
-		p.unseen, p.unseenFlags = d[14:], flags
+		p.unseen, p.unseenFlags = &d.flags, flags
 	} else {
-		guestmem.Store16(d[14:], flags)
+		d.flags.Store(flags)
 	}
 	p.nextUsed.advance(c.taken, p.size)
 	p.taken -= c.taken
+	p.inFlight--
 	p.added = min(p.added+uint32(c.taken), 1<<16)
 }
 
 // publish makes the first used descriptor valid, without which the driver does not look at the others.
 func (p *packed) publish() {
-	guestmem.Store16(p.unseen, p.unseenFlags)
+	p.unseen.Store(p.unseenFlags)
 	p.unseen = nil
 }
 
@@ -175,13 +195,13 @@ func (p *packed) shouldInterrupt() bool {
 	}
 	p.added = 0
 	guestmem.Fence()
-	switch guestmem.Load16(p.driver[2:]) {
+	switch p.driver.how.Load() {
 	case eventsEnable:
 		return true
 	case eventsDisable:
 		return false
 	}
-	event := guestmem.Load16(p.driver)
+	event := p.driver.at.Load()
 	at := event &^ (1 << 15)
 	if (event>>15 != 0) != p.nextUsed.wrap {
 		at -= p.size
@@ -190,7 +210,7 @@ func (p *packed) shouldInterrupt() bool {
 	return added >= uint32(p.size) || passed(at, p.nextUsed.index, p.nextUsed.index-uint16(added))
 }
 
-func (p *packed) disableKicks() { guestmem.Store16(p.device[2:], eventsDisable) }
+func (p *packed) disableKicks() { p.device.how.Store(eventsDisable) }
 
 func (p *packed) enableKicks() bool {
 	how := uint16(eventsEnable)
@@ -199,10 +219,10 @@ func (p *packed) enableKicks() bool {
 		if p.nextAvail.wrap {
 			event |= 1 << 15
 		}
-		guestmem.Store16(p.device, event)
+		p.device.at.Store(event)
 		how = eventsDesc
 	}
-	guestmem.Store16(p.device[2:], how)
+	p.device.how.Store(how)
 	guestmem.Fence()
 	_, more := p.available(p.nextAvail)
 	return more

@@ -1,7 +1,6 @@
 package virtq
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/guestmem"
@@ -11,15 +10,33 @@ import (
 // which the device gives them back.
 type split struct {
 	walker
-	desc, avail, used []byte
+	desc  []descriptor
+	avail []uint16 // numbers of descriptors
+	used  []usedElement
+	mask  uint16
+
+	availFlags, availIndex *guestmem.Uint16
+	usedFlags, usedIndex   *guestmem.Uint16
 	// usedEvent and availEvent are the places behind the rings where each side says when it wants to be woken.
-	usedEvent, availEvent []byte
-	mask                  uint16
+	usedEvent, availEvent *guestmem.Uint16
 	eventIdx              bool
 
 	nextAvail uint16 // the entry of avail that comes next
-	nextUsed  uint16
-	added     uint32 // pushed since shouldInterrupt was asked last, as far as it matters
+	seen      uint16 // the index of avail as it was read last
+	pushed    uint64 // requests given back so far, whose low bits are the index of used
+	told      uint64 // pushed when shouldInterrupt was asked last
+}
+
+// descriptor is one of the table, or of an indirect table.
+type descriptor struct {
+	addr        uint64
+	len         uint32
+	flags, next uint16
+}
+
+// usedElement is a request that was given back.
+type usedElement struct {
+	id, written uint32
 }
 
 const (
@@ -27,116 +44,106 @@ const (
 	availNoInterrupt = 1 // VIRTQ_AVAIL_F_NO_INTERRUPT
 )
 
-func newSplit(mem Memory, c Config) (*split, error) {
+var (
+	errTooMany = &RingError{"more requests are available than it has entries"}
+	errHead    = &RingError{"a descriptor's number is larger than the table"}
+)
+
+func (s *split) init(mem Memory, c Config) error {
 	if c.Size&(c.Size-1) != 0 {
-		return nil, fmt.Errorf("%w: %d entries, not a power of two", ErrConfig, c.Size)
+		return fmt.Errorf("%w: %d entries, not a power of two", ErrConfig, c.Size)
 	}
 	n := uint64(c.Size)
-	s := &split{mask: c.Size - 1, eventIdx: c.EventIdx,
-		walker: walker{mem, c.Indirect, min(c.MaxSegments, int(c.Size)), c.MaxBytes}}
+	var desc, avail, used []byte
 	for _, p := range []struct {
 		what       string
 		addr, size uint64
 		align      uint64
 		to         *[]byte
 	}{
-		{"descriptor table", c.Desc, descSize * n, 16, &s.desc},
-		{"available ring", c.Driver, 4 + 2*n + 2, 2, &s.avail},
-		{"used ring", c.Device, 4 + 8*n + 2, 4, &s.used},
+		{"descriptor table", c.Desc, descSize * n, 16, &desc},
+		{"available ring", c.Driver, 4 + 2*n + 2, 2, &avail},
+		{"used ring", c.Device, 4 + 8*n + 2, 4, &used},
 	} {
 		if p.addr%p.align != 0 {
-			return nil, fmt.Errorf("%w: the %s at %#x is not aligned to %d bytes", ErrConfig, p.what, p.addr, p.align)
+			return fmt.Errorf("%w: the %s at %#x is not aligned to %d bytes", ErrConfig, p.what, p.addr, p.align)
 		}
 		b, err := mem.Slice(p.addr, p.size)
 		if err != nil {
-			return nil, fmt.Errorf("%w: the %s: %w", ErrConfig, p.what, err)
+			return fmt.Errorf("%w: the %s: %w", ErrConfig, p.what, err)
 		}
 		*p.to = b
 	}
-	s.usedEvent, s.availEvent = s.avail[4+2*n:], s.used[4+8*n:]
-	return s, nil
+	words := guestmem.View[guestmem.Uint16](avail)
+	s.availFlags, s.availIndex, s.usedEvent = &words[0], &words[1], &words[2+n]
+	s.avail = guestmem.View[uint16](avail[4 : 4+2*n])
+	words = guestmem.View[guestmem.Uint16](used)
+	s.usedFlags, s.usedIndex, s.availEvent = &words[0], &words[1], &words[2+4*n]
+	s.used = guestmem.View[usedElement](used[4 : 4+8*n])
+	s.desc = guestmem.View[descriptor](desc)
+	s.mask, s.eventIdx, s.walker = c.Size-1, c.EventIdx, newWalker(mem, c)
+	return nil
 }
 
-func (s *split) pop(c *Chain, full bool) (bool, error) {
-	waiting := guestmem.Load16(s.avail[2:]) - s.nextAvail
-	if waiting == 0 {
-		return false, nil
-	}
-	if waiting > s.mask+1 || full {
-		return false, &RingError{"more requests are available than it has entries"}
-	}
-	head := binary.LittleEndian.Uint16(s.avail[4+2*int(s.nextAvail&s.mask):])
-	if head > s.mask {
-		return false, &RingError{"a descriptor's number is larger than the table"}
-	}
-	s.nextAvail++
-	c.id, c.popped = head, true
-	if err := s.walk(c); err != nil {
-		return false, err
-	}
-	return true, nil
-}
-
-// walk collects the chain whose head is c.id.
-func (s *split) walk(c *Chain) error {
-	table, last, inside := s.desc, s.mask, false
-	for i, n := c.id, 1; ; n++ {
+// walk collects the chain whose head is d.
+func (s *split) walk(c *Chain, d descriptor) error {
+	var table []byte // an indirect one
+	last := s.mask
+	for n := 1; ; n++ {
 		if n > s.maxSegments {
-			return &ChainError{c.id, "it has too many descriptors, or goes round in a circle", nil}
+			return c.bad("it has too many descriptors, or goes round in a circle", nil)
 		}
-		addr, size, flags, next := desc(table[descSize*int(i):][:descSize])
-		if flags&flagIndirect != 0 {
-			if inside || flags&flagNext != 0 {
-				return &ChainError{c.id, "an indirect descriptor where none may be", nil}
+		if d.flags&flagIndirect != 0 {
+			if table != nil || d.flags&flagNext != 0 {
+				return c.bad("an indirect descriptor where none may be", nil)
 			}
-			t, err := s.table(c, addr, size)
-			if err != nil {
+			var err error
+			if table, err = s.table(c, d.addr, d.len); err != nil {
 				return err
 			}
-			// What counts are the descriptors of the table, which there is once.
-			table, last, inside, i, n = t, uint16(size/descSize-1), true, 0, 0
+			// What counts are the descriptors of the table, not the one that leads to it.
+			last, n = uint16(d.len/descSize-1), n-1
+			d = desc(table)
 			continue
 		}
-		if err := s.add(c, addr, size, flags&flagWrite != 0); err != nil {
+		if err := s.add(c, d.addr, d.len, d.flags&flagWrite != 0); err != nil {
 			return err
 		}
-		if flags&flagNext == 0 {
+		switch {
+		case d.flags&flagNext == 0:
 			return nil
+		case d.next > last:
+			return c.bad("the number of its next descriptor is larger than the table", nil)
+		case table != nil:
+			d = desc(table[descSize*int(d.next):])
+		default:
+			d = s.desc[d.next]
 		}
-		if next > last {
-			return &ChainError{c.id, "the number of its next descriptor is larger than the table", nil}
-		}
-		i = next
 	}
 }
 
-func (s *split) push(c *Chain, written uint32) {
-	s.use(c, written)
-	s.publish()
-}
+func (s *split) inFlight() uint16 { return s.nextAvail - uint16(s.pushed) }
 
 func (s *split) use(c *Chain, written uint32) {
-	e := s.used[4+8*int(s.nextUsed&s.mask):][:8]
-	binary.LittleEndian.PutUint64(e, uint64(c.id)|uint64(written)<<32)
-	s.nextUsed++
-	s.added = min(s.added+1, 1<<16)
+	s.used[uint16(s.pushed)&s.mask] = usedElement{uint32(c.id), written}
+	s.pushed++
 }
 
-func (s *split) publish() { guestmem.Store16(s.used[2:], s.nextUsed) }
+func (s *split) publish() { s.usedIndex.Store(uint16(s.pushed)) }
 
 func (s *split) shouldInterrupt() bool {
-	added := s.added
+	added := s.pushed - s.told
 	if added == 0 {
 		return false
 	}
-	s.added = 0
+	s.told = s.pushed
 	// The driver looks at the ring after it has asked for an interrupt, we ask after we have filled the ring.
 	guestmem.Fence()
 	if s.eventIdx {
 		// The index has been everywhere after a whole turn of its numbers.
-		return added > 1<<16-1 || passed(guestmem.Load16(s.usedEvent), s.nextUsed, s.nextUsed-uint16(added))
+		return added > 1<<16-1 || passed(s.usedEvent.Load(), uint16(s.pushed), uint16(s.pushed-added))
 	}
-	return guestmem.Load16(s.avail)&availNoInterrupt == 0
+	return s.availFlags.Load()&availNoInterrupt == 0
 }
 
 // passed says whether an index went beyond the event on its way from before to now (vring_need_event, section 2.7.7.1).
@@ -144,16 +151,16 @@ func passed(event, now, before uint16) bool { return now-event-1 < now-before }
 
 func (s *split) disableKicks() {
 	if !s.eventIdx { // else the event stays behind, where it asks for nothing
-		guestmem.Store16(s.used, usedNoNotify)
+		s.usedFlags.Store(usedNoNotify)
 	}
 }
 
 func (s *split) enableKicks() bool {
 	if s.eventIdx {
-		guestmem.Store16(s.availEvent, s.nextAvail)
+		s.availEvent.Store(s.nextAvail)
 	} else {
-		guestmem.Store16(s.used, 0)
+		s.usedFlags.Store(0)
 	}
 	guestmem.Fence()
-	return guestmem.Load16(s.avail[2:]) != s.nextAvail
+	return s.availIndex.Load() != s.nextAvail
 }
