@@ -37,7 +37,7 @@ func (w *Watch) Check() {
 	if w.moot {
 		return
 	}
-	now := w.d.Bytes(0, uint64(len(w.before)))
+	now := bytes.Clone(w.d.Bytes(0, uint64(len(w.before)))) // the device may still be at its ring
 	for _, s := range w.may {
 		copy(w.before[s.from:s.to], now[s.from:s.to])
 	}
