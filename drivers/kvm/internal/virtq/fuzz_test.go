@@ -112,9 +112,7 @@ func requireBounds(t testing.TB, c *virtq.Chain, segments int, most uint64) {
 }
 
 // restless is a driver that writes good and bad values in turn into the rings, as fast as it can and without any order: a
-// value that the device reads twice is not the same the second time. The race detector is not to see it, as it sees no guest.
-//
-//go:norace
+// value that the device reads twice is not the same the second time. The race detector does not look at mapped memory.
 func restless(stop *atomic.Bool, values []restlessValue) {
 	for i := 0; !stop.Load(); i++ {
 		v := &values[i/65%len(values)] // many times each, as the moment between two reads is short
