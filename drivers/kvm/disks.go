@@ -56,13 +56,13 @@ func openDisk(d *polyvisor.Disk) (*os.File, error) {
 		f, err = os.OpenFile(d.Source.Path, flags|unix.O_NONBLOCK, 0)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("disk %s: %w", d.Target, err)
+		return nil, fmt.Errorf("disk %s: %w", d.Target, withRemedy(err))
 	}
 	fi, err := f.Stat()
 	switch {
 	case err != nil:
 	case !fi.Mode().IsRegular() && fi.Mode().Type() != os.ModeDevice:
-		err = fmt.Errorf("%w: disk %s: %s is neither a regular file nor a block device", polyvisor.ErrInvalidConfig, d.Target, f.Name())
+		err = fmt.Errorf("%w: disk %s: %s is neither a regular file nor a block device; give the path of an image", polyvisor.ErrInvalidConfig, d.Target, f.Name())
 	case d.Mode.Writable() && !writable(f):
 		err = fmt.Errorf("%w: disk %s: %s is open for reading only; open it for writing, or make the disk read-only", polyvisor.ErrInvalidConfig, d.Target, f.Name())
 	}

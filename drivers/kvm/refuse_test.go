@@ -98,21 +98,21 @@ func TestRefusedConfig(t *testing.T) {
 			class error
 			words []string
 		}{
-			"missing kernel":                     {kernelConfig("/nowhere/vmlinuz", ""), polyvisor.ErrNotFound, []string{"kernel", "/nowhere/vmlinuz"}},
-			"directory":                          {kernelConfig(dir, ""), polyvisor.ErrInvalidConfig, []string{dir, "not a regular file"}},
-			"pipe":                               {kernelConfig(pipe, ""), polyvisor.ErrInvalidConfig, []string{pipe, "not a regular file"}},
-			"path below file":                    {kernelConfig("/etc/passwd/vmlinuz", ""), polyvisor.ErrInvalidConfig, []string{"/etc/passwd/vmlinuz"}},
-			"empty":                              {kernelConfig(write(t, nil), ""), polyvisor.ErrInvalidConfig, []string{"truncated"}},
-			"text":                               {kernelConfig("/etc/passwd", ""), polyvisor.ErrInvalidConfig, []string{"/etc/passwd"}},
-			"flipped magic":                      {kernelConfig(write(t, bzImage(t, func(b []byte) { b[0x202] ^= 1 })), ""), polyvisor.ErrInvalidConfig, []string{"not a Linux kernel"}},
-			"flipped ELF":                        {kernelConfig(write(t, append([]byte("\x7fELG"), loop()[4:]...)), ""), polyvisor.ErrInvalidConfig, []string{"not a Linux kernel"}},
+			"missing kernel":                     {kernelConfig("/nowhere/vmlinuz", ""), polyvisor.ErrNotFound, []string{"kernel", "/nowhere/vmlinuz", "check the path"}},
+			"directory":                          {kernelConfig(dir, ""), polyvisor.ErrInvalidConfig, []string{dir, "not a regular file", "give the path of one"}},
+			"pipe":                               {kernelConfig(pipe, ""), polyvisor.ErrInvalidConfig, []string{pipe, "not a regular file", "give the path of one"}},
+			"path below file":                    {kernelConfig("/etc/passwd/vmlinuz", ""), polyvisor.ErrInvalidConfig, []string{"/etc/passwd/vmlinuz", "check the path"}},
+			"empty":                              {kernelConfig(write(t, nil), ""), polyvisor.ErrInvalidConfig, []string{"truncated", "fresh copy"}},
+			"text":                               {kernelConfig("/etc/passwd", ""), polyvisor.ErrInvalidConfig, []string{"/etc/passwd", "use an x86-64 bzImage"}},
+			"flipped magic":                      {kernelConfig(write(t, bzImage(t, func(b []byte) { b[0x202] ^= 1 })), ""), polyvisor.ErrInvalidConfig, []string{"not a Linux kernel", "use an x86-64 bzImage"}},
+			"flipped ELF":                        {kernelConfig(write(t, append([]byte("\x7fELG"), loop()[4:]...)), ""), polyvisor.ErrInvalidConfig, []string{"not a Linux kernel", "use an x86-64 bzImage"}},
 			"other processor":                    {kernelConfig(write(t, imagetest.ELF{Machine: 183}.Build()), ""), polyvisor.ErrUnsupported, []string{"x86-64"}},
 			"payload outside":                    {kernelConfig(write(t, bzImage(t, func(b []byte) { le.PutUint32(b[0x248:], 1<<30) })), ""), polyvisor.ErrInvalidConfig, []string{"outside the file", "fresh copy"}},
 			"unknown packing":                    {kernelConfig(write(t, bzImage(t, func(b []byte) { b[40*512+imagetest.PayloadOffset] = 'X' })), ""), polyvisor.ErrUnsupported, []string{"decompress=guest"}},
 			"damaged packing":                    {kernelConfig(write(t, bzImage(t, func(b []byte) { b[40*512+imagetest.PayloadOffset+30] ^= 0xff })), ""), polyvisor.ErrInvalidConfig, []string{"corrupt", "fresh copy"}},
 			"honest bomb":                        {kernelConfig(write(t, bomb(t, 64<<20)), ""), polyvisor.ErrInvalidConfig, []string{"promising 67108864 bytes"}},
 			"lying bomb":                         {kernelConfig(write(t, bomb(t, 4096)), ""), polyvisor.ErrInvalidConfig, []string{"unpacks to more"}},
-			"too large kernel":                   {kernelConfig(write(t, large()), ""), polyvisor.ErrInvalidConfig, []string{"does not fit into guest memory"}},
+			"too large kernel":                   {kernelConfig(write(t, large()), ""), polyvisor.ErrInvalidConfig, []string{"does not fit into guest memory", "more memory"}},
 			"command line":                       {kernelConfig(write(t, loop()), strings.Repeat("x", 1<<16)), polyvisor.ErrInvalidConfig, []string{"command line"}},
 			"command line of the built-in guest": {config("refused", strings.Repeat("x", 1<<16)), polyvisor.ErrInvalidConfig, []string{"command line", "shorten"}},
 			"log in a missing directory":         {logTo("/nowhere/log"), polyvisor.ErrNotFound, []string{"/nowhere/log"}},
@@ -126,7 +126,7 @@ func TestRefusedConfig(t *testing.T) {
 		}
 		initrd := kernelConfig(write(t, loop()), "")
 		initrd.Boot.Initrd = polyvisor.Path("/nowhere/initrd")
-		refused(t, p, c, "missing initrd", initrd, polyvisor.ErrNotFound, "initrd", "/nowhere/initrd")
+		refused(t, p, c, "missing initrd", initrd, polyvisor.ErrNotFound, "initrd", "/nowhere/initrd", "check the path")
 
 		// An open file that cannot be read.
 		f, err := os.OpenFile(write(t, loop()), os.O_WRONLY, 0)
@@ -220,7 +220,7 @@ func TestTruncatedKernel(t *testing.T) {
 					first = false
 					continue
 				}
-				refused(t, p, c, what, cfg, polyvisor.ErrInvalidConfig, path)
+				refused(t, p, c, what, cfg, polyvisor.ErrInvalidConfig, path, "; get a fresh copy of the file")
 			}
 		}
 	}

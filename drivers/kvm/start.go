@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -262,6 +263,17 @@ func (d *driver) openKernel(ctx context.Context, f polyvisor.File) (*os.File, er
 	return k.File, nil
 }
 
+// withRemedy says what to do about a file that cannot be opened.
+func withRemedy(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR):
+		return fmt.Errorf("%w; check the path", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; give this user the right to it", err)
+	}
+	return err
+}
+
 // openFile opens a file of the configuration, or duplicates an open one, which
 // the root package closes.
 func openFile(what string, f polyvisor.File) (*os.File, error) {
@@ -274,11 +286,11 @@ func openFile(what string, f polyvisor.File) (*os.File, error) {
 		file, err = os.OpenFile(f.Path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", what, withRemedy(err))
 	}
 	fi, err := file.Stat()
 	if err == nil && !fi.Mode().IsRegular() {
-		err = fmt.Errorf("%w: %s %s is not a regular file", polyvisor.ErrInvalidConfig, what, file.Name())
+		err = fmt.Errorf("%w: %s %s is not a regular file; give the path of one", polyvisor.ErrInvalidConfig, what, file.Name())
 	}
 	if err != nil {
 		file.Close()

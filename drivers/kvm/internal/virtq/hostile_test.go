@@ -2,7 +2,6 @@ package virtq_test
 
 import (
 	"encoding/binary"
-	"errors"
 	"sync/atomic"
 	"testing"
 
@@ -283,69 +282,4 @@ func TestNoWakeUpIsLost(t *testing.T) {
 		}
 		require.NoError(t, <-done)
 	}
-}
-
-// hook is memory in which the driver changes its mind whenever the device has looked at something.
-type hook struct {
-	virtq.Memory
-	change func()
-}
-
-func (h *hook) Slice(gpa, n uint64) ([]byte, error) {
-	b, err := h.Memory.Slice(gpa, n)
-	h.change()
-	return b, err
-}
-
-func FuzzQueue(f *testing.F) {
-	f.Add([]byte{1, 2, 3}, uint8(0))
-	f.Add([]byte{0, 16, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 1, 0, 0, 1, 0, 0}, uint8(1))
-	f.Add([]byte{0, 16, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 4, 0, 0, 0}, uint8(7))
-	f.Add([]byte{0x80, 0xff, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0x80, 0}, uint8(4))
-	f.Fuzz(func(t *testing.T, script []byte, options uint8) {
-		o := virtqtest.Options{Packed: options&4 != 0, EventIdx: options&2 != 0, Indirect: options&1 != 0}
-		mem := virtqtest.Memory(t, 1<<20)
-		d := virtqtest.New(t, mem, 0x1000, 0x4000, 8, o)
-		cfg := d.Config()
-		// The driver's script goes over the rings again and again, a byte at each look of the device.
-		rings := d.Bytes(cfg.Desc, 0x400)
-		at := 0
-		h := &hook{mem, func() {
-			for i := 0; i < 8 && len(script) > 0; i++ {
-				rings[(at*7)%len(rings)] = script[at%len(script)]
-				at++
-			}
-		}}
-		copy(rings, script)
-		q, err := virtq.New(h, cfg)
-		require.NoError(t, err)
-		var open []*virtq.Chain
-		for step := range 64 {
-			h.change()
-			guestmem.Store16(d.Bytes(cfg.Driver+2, 2), uint16(step))
-			c := new(virtq.Chain)
-			ok, err := q.Pop(c)
-			var broken *virtq.RingError
-			if errors.As(err, &broken) {
-				break
-			}
-			sum := uint64(0)
-			for _, b := range c.Writable {
-				sum += uint64(len(b))
-			}
-			require.Equal(t, c.WritableLen(), sum)
-			require.LessOrEqual(t, len(c.Readable)+len(c.Writable), 8)
-			if ok || err != nil {
-				open = append(open, c)
-			}
-			require.LessOrEqual(t, q.InFlight(), 8)
-			if step%3 == 0 && len(open) > 0 {
-				q.Push(open[0], 1<<31)
-				open = open[1:]
-			}
-			q.ShouldInterrupt()
-			q.EnableKicks()
-			q.DisableKicks()
-		}
-	})
 }

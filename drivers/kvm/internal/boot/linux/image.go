@@ -75,16 +75,16 @@ func (f Format) String() string {
 	return fmt.Sprintf("Format(%d)", int(f))
 }
 
-// wrongMagic names files that are often mistaken for a kernel.
-var wrongMagic = []struct{ magic, what string }{
-	{"\x1f\x8b", "it is a gzip file: unpack it with gunzip"},
-	{"\xfd7zXZ\x00", "it is an xz file: unpack it with xz -d"},
-	{"\x28\xb5\x2f\xfd", "it is a zstd file: unpack it with zstd -d"},
-	{"BZh", "it is a bzip2 file: unpack it with bzip2 -d"},
-	{"070701", "it is a cpio archive: is this the initrd?"},
-	{"QFI\xfb", "it is a qcow2 disk image"},
-	{"#!", "it is a script"},
-	{"MZ", "it is an EFI program without a Linux setup header"},
+// wrongMagic names files that are often mistaken for a kernel, and says what to do with them.
+var wrongMagic = []struct{ magic, what, remedy string }{
+	{"\x1f\x8b", "it is a gzip file", "unpack it with gunzip"},
+	{"\xfd7zXZ\x00", "it is an xz file", "unpack it with xz -d"},
+	{"\x28\xb5\x2f\xfd", "it is a zstd file", "unpack it with zstd -d"},
+	{"BZh", "it is a bzip2 file", "unpack it with bzip2 -d"},
+	{"070701", "it is a cpio archive", "is this the initrd? " + remedyKernel},
+	{"QFI\xfb", "it is a qcow2 disk image", "give it as a disk, and " + remedyKernel},
+	{"#!", "it is a script", remedyKernel},
+	{"MZ", "it is an EFI program without a Linux setup header", remedyKernel},
 }
 
 // Detect says what kind of kernel an image is, from its magic numbers alone.
@@ -109,7 +109,7 @@ func Detect(img Image) (Format, error) {
 	}
 	for _, w := range wrongMagic {
 		if bytes.HasPrefix(b, []byte(w.magic)) {
-			return 0, img.fail("first bytes", 0, ErrBadMagic, w.what, "")
+			return 0, img.fail("first bytes", 0, ErrBadMagic, w.what, w.remedy)
 		}
 	}
 	return 0, img.fail("first bytes", 0, ErrBadMagic,

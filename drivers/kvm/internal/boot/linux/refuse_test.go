@@ -128,6 +128,7 @@ func TestRefusedKernels(t *testing.T) {
 			require.ErrorAs(t, err, &typed)
 			assert.Equal(t, "test-kernel", typed.File)
 			assert.ErrorContains(t, err, tt.text)
+			assert.NotEmpty(t, typed.Remedy, "what to do about it: %v", err)
 			assert.Equal(t, make([]byte, HighMemory), g.ram[:HighMemory], "boot data written for a refused kernel")
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/disk"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio/virtiotest"
 )
 
 // FuzzBlk feeds requests of any shape: the input is a byte for the cache mode and what is negotiated, and then for each request a byte of
@@ -43,7 +44,8 @@ func FuzzBlk(f *testing.F) {
 		if mode&8 != 0 {
 			features &^= FeatureFlush | FeatureDiscard
 		}
-		g := bootWith(t, d, features)
+		g := bootIn(t, d, features, virtiotest.Options{Memory: 1<<20 + 256<<10, Space: 256 << 10})
+		watch := g.h.Queue(0).Watch()
 		next := func() int {
 			if len(in) == 0 {
 				return 0
@@ -75,20 +77,14 @@ func FuzzBlk(f *testing.F) {
 			if len(readable)+len(writable) == 0 {
 				continue
 			}
-			before := slices.Clone(readable)
-			for i := range before {
-				before[i] = bytes.Clone(before[i])
-			}
-			p := g.send(0, readable, writable...)
+			p := g.add(0, readable, writable...)
+			watch.Again()
+			g.kick(0)
 			b, written := p.answer()
 			if int(written) > len(b) {
 				t.Fatalf("%d bytes written of %d", written, len(b))
 			}
-			for i := range before {
-				if !bytes.Equal(before[i], readable[i]) {
-					t.Fatal("the readable part was written")
-				}
-			}
+			watch.Check()
 			if len(b) == 0 {
 				continue
 			}

@@ -23,6 +23,7 @@ type guest struct {
 	dev      *Device
 	h        *virtiotest.Harness
 	features uint64
+	options  virtiotest.Options
 	wait     map[[2]int]*pending // by queue and id
 }
 
@@ -51,7 +52,13 @@ func boot(t testing.TB, c Config) *guest {
 
 func bootWith(t testing.TB, d *Device, features uint64) *guest {
 	t.Helper()
-	g := &guest{t: t, dev: d}
+	return bootIn(t, d, features, virtiotest.Options{})
+}
+
+// bootIn is bootWith in a memory of its own size.
+func bootIn(t testing.TB, d *Device, features uint64, o virtiotest.Options) *guest {
+	t.Helper()
+	g := &guest{t: t, dev: d, options: o}
 	g.start(features)
 	return g
 }
@@ -67,7 +74,9 @@ func (g *guest) start(features uint64) {
 		g.h.Core.Close()
 	}
 	g.features = features
-	g.h = virtiotest.Start(g.t, g.dev, virtiotest.Options{Features: features, Indirect: true, EventIdx: true})
+	o := g.options
+	o.Features, o.Indirect, o.EventIdx = features, true, true
+	g.h = virtiotest.Start(g.t, g.dev, o)
 }
 
 func (g *guest) reset() { g.h.Reset() }

@@ -292,6 +292,7 @@ func FuzzConsole(f *testing.F) {
 		out, outDriver := step(t, virtqtest.Options{Packed: packed, Indirect: true})
 		copy(inDriver.Bytes(4096, 4096), input)
 		copy(outDriver.Bytes(4096, 4096), output)
+		watches := []*virtqtest.Watch{inDriver.Watch(), outDriver.Watch()}
 		took := d.Input(typed)
 		rx := &receiver{d: d, q: in}
 		tx := &transmitter{d: d, q: out, buf: make([]byte, piece)}
@@ -302,6 +303,9 @@ func FuzzConsole(f *testing.F) {
 		s := d.Stats()
 		if in.InFlight()+out.InFlight() != 0 || int(s.In)+d.waiting() != took || int(s.Out) != len(screen.all) {
 			t.Fatalf("%+v, took %d of %d, %d wait", s, took, len(typed), d.waiting())
+		}
+		for _, w := range watches { // each queue has a memory of its own
+			w.Check()
 		}
 	})
 }

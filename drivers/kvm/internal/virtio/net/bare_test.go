@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	bareMemory = 4 << 20
+	bareMemory = 1 << 20
 	bareQueue  = 4096 // where the rings are
-	bareData   = 1 << 20
+	bareData   = 512 << 10
 )
 
 // bare is a device whose workers a test calls step by step, with one queue and no interrupts.
@@ -28,6 +28,8 @@ type bare struct {
 	drv  *virtqtest.Driver
 	peer int // the other end of the back end, non-blocking
 	fd   int
+
+	check func() // that the device has written where it may, since setUp
 }
 
 func newBare(t testing.TB, c Config, o virtqtest.Options) *bare {
@@ -46,7 +48,7 @@ func newBare(t testing.TB, c Config, o virtqtest.Options) *bare {
 	drv.WantInterrupts(false)
 	q, err := virtq.New(mem, drv.Config())
 	require.NoError(t, err)
-	return &bare{d, &virtio.Queue{Queue: q}, drv, fd[1], fd[0]}
+	return &bare{d: d, q: &virtio.Queue{Queue: q}, drv: drv, peer: fd[1], fd: fd[0]}
 }
 
 // drained is the connection of a back end that does not wait: it empties the other end in place of that, and shows what it finds.

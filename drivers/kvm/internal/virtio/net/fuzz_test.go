@@ -46,6 +46,8 @@ func (b *bare) setUp(ring, data []byte) {
 	copy(b.drv.Bytes(bareQueue, bareData-bareQueue), ring)
 	copy(b.drv.Bytes(bareData, bareMemory-bareData), data)
 	b.drv.WantInterrupts(false) // there is nobody to take them
+	w := b.drv.Watch()
+	b.check = w.Check
 }
 
 // ringOrStop says whether an error is one that ends a worker rightly.
@@ -98,6 +100,7 @@ func FuzzNetTX(f *testing.F) {
 		if s := b.d.Stats(); s.TxPackets != messages || s.TxPackets+s.TxErrors+s.TxDrops > 4*batch || b.q.InFlight() != 0 || b.d.lost.Load() {
 			t.Fatalf("%+v, %d messages, %d in flight", s, messages, b.q.InFlight())
 		}
+		b.check()
 	})
 }
 
@@ -158,6 +161,7 @@ func FuzzNetRX(f *testing.F) {
 		if s := b.d.Stats(); w.n > len(w.held) || b.q.InFlight() != w.n || s.RxPackets+s.RxDrops > 16 || waits > 1 {
 			t.Fatalf("%+v, %d held, %d in flight, %d waits", s, w.n, b.q.InFlight(), waits)
 		}
+		b.check()
 	})
 }
 
@@ -219,6 +223,7 @@ func FuzzNetCtrl(f *testing.F) {
 		} else {
 			command = command[:min(len(command), 4096)]
 			b.drv.Add(split(command, max(int(cut), len(command)/64+1)), 1)
+			b.check = b.drv.Watch().Check
 		}
 		w := &ctrl{d: b.d, q: b.q, features: features}
 		for range 4 {
@@ -233,5 +238,6 @@ func FuzzNetCtrl(f *testing.F) {
 		if b.q.InFlight() != 0 {
 			t.Fatalf("%d in flight", b.q.InFlight())
 		}
+		b.check()
 	})
 }

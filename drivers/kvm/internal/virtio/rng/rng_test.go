@@ -112,10 +112,12 @@ func FuzzRequests(f *testing.F) {
 	f.Add(uint64(1)<<63, uint32(1)<<31, true)
 	f.Add(uint64(0), uint32(0), false)
 	f.Fuzz(func(t *testing.T, addr uint64, n uint32, write bool) {
-		h := virtiotest.Start(t, New(Config{Source: &counting{}}), virtiotest.Options{Memory: 8 << 20})
+		h := virtiotest.Start(t, New(Config{Source: &counting{}}), virtiotest.Options{Memory: 2 << 20, Space: 1 << 20})
 		h.Queue(0).AddBuffers([]virtqtest.Buffer{{Addr: addr, Len: n, Write: write}})
+		w := h.Queue(0).Watch()
 		h.Kick(0)
 		_, written := h.WaitUsed(0)
 		require.LessOrEqual(t, written, min(n, maxRequest))
+		w.Check()
 	})
 }

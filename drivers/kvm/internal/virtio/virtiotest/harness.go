@@ -4,6 +4,7 @@ package virtiotest
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -39,14 +40,13 @@ type Options struct {
 	Packed, EventIdx, Indirect bool
 	// Size is the number of entries of each queue; 0 is the device's.
 	Size uint16
-	// Memory is the guest's, in bytes; 0 is 64 MiB. Each queue has 4 MiB of it, from 1 MiB on.
-	Memory uint64
+	// Memory is the guest's, in bytes; 0 is 64 MiB. Each queue has Space of it, 0 is 4 MiB, from 1 MiB on.
+	Memory, Space uint64
+	// Queues are the ones that it enables; nil is all.
+	Queues []int
 }
 
-const (
-	firstQueue = 1 << 20
-	queueSpace = 4 << 20
-)
+const firstQueue = 1 << 20
 
 // bell is a doorbell without a descriptor.
 type bell struct {
@@ -88,6 +88,9 @@ func New(t testing.TB, dev virtio.Device, o Options) *Harness {
 	t.Helper()
 	if o.Memory == 0 {
 		o.Memory = 64 << 20
+	}
+	if o.Space == 0 {
+		o.Space = 4 << 20
 	}
 	h := &Harness{t: t, Memory: virtqtest.Memory(t, o.Memory), options: o}
 	var bells []virtio.Doorbell
@@ -134,15 +137,18 @@ func (h *Harness) Begin() {
 		if h.options.Size != 0 {
 			size = min(size, h.options.Size)
 		}
-		d := virtqtest.New(h.t, h.Memory, firstQueue+queueSpace*uint64(i), queueSpace, size,
+		space := h.options.Space
+		d := virtqtest.New(h.t, h.Memory, firstQueue+space*uint64(i), space, size,
 			virtqtest.Options{Packed: h.options.Packed, EventIdx: h.options.EventIdx, Indirect: h.options.Indirect})
-		clear(d.Bytes(firstQueue+queueSpace*uint64(i), 1<<20)) // of a life before
+		clear(d.Bytes(firstQueue+space*uint64(i), min(space, 1<<20))) // of a life before
 		cfg := d.Config()
 		for f, v := range map[virtio.QueueField]uint64{virtio.QueueSize: uint64(cfg.Size), virtio.QueueDesc: cfg.Desc,
 			virtio.QueueDriver: cfg.Driver, virtio.QueueDevice: cfg.Device} {
 			h.Core.SetQueue(i, f, v)
 		}
-		h.Core.SetQueue(i, virtio.QueueEnable, 1)
+		if h.options.Queues == nil || slices.Contains(h.options.Queues, i) {
+			h.Core.SetQueue(i, virtio.QueueEnable, 1)
+		}
 		h.queues = append(h.queues, d)
 	}
 	h.Core.SetStatus(virtio.StatusDriverOK)

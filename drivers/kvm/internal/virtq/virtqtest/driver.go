@@ -81,6 +81,9 @@ func New(t testing.TB, mem *guestmem.Memory, base, space uint64, size uint16, o 
 // Config is what the driver tells the device about the queue.
 func (d *Driver) Config() virtq.Config { return d.cfg }
 
+// Guest is the memory that the queue is in.
+func (d *Driver) Guest() *guestmem.Memory { return d.mem }
+
 // Bytes gives guest memory itself.
 func (d *Driver) Bytes(addr, n uint64) []byte {
 	b, err := d.mem.Slice(addr, n)
