@@ -93,8 +93,10 @@ func Open(ctx context.Context, cfg Config) (files []*os.File, name string, err e
 		}
 	}()
 	name = cfg.Name
+	// A tap with several queues wants to be opened as one, also for one queue.
+	multi := queues > 1 || hasQueues(existing)
 	for range queues {
-		f, actual, err := kvmapi.OpenTapQueue(name, kvmapi.TapFlags{MultiQueue: queues > 1, VNetHdr: cfg.VNetHdr, Offloads: cfg.VNetHdr})
+		f, actual, err := kvmapi.OpenTapQueue(name, kvmapi.TapFlags{MultiQueue: multi, VNetHdr: cfg.VNetHdr, Offloads: cfg.VNetHdr})
 		if err != nil {
 			return files, "", explain(name, queues, err)
 		}
@@ -136,6 +138,11 @@ func find(h *netlink.Handle, name string) (netlink.Link, error) {
 		return nil, fmt.Errorf("%w: %q is a %s; give the name of a tap, or of nothing", ErrMismatch, name, l.Type())
 	}
 	return l, nil
+}
+
+func hasQueues(l netlink.Link) bool {
+	t, ok := l.(*netlink.Tuntap)
+	return ok && t.Flags&netlink.TUNTAP_MULTI_QUEUE != 0
 }
 
 // matches compares what is asked for with a tap that is left alone.
