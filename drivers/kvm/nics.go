@@ -5,6 +5,7 @@ package kvm
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 
@@ -32,7 +33,7 @@ func (d *driver) prepareNIC(ctx context.Context, domain string, n *polyvisor.NIC
 		if n.Network == polyvisor.NetworkBridge {
 			cfg.Name, cfg.Bridge = "", n.Source
 		}
-		queues, _, err = tap.Open(ctx, cfg)
+		queues, s.MTU, err = openTap(ctx, cfg)
 	}
 	if err != nil {
 		return s, fmt.Errorf("nic %s: %w", n.DeviceID(), err)
@@ -74,6 +75,23 @@ func hostname(domain string) string {
 		return ""
 	}
 	return domain
+}
+
+// openTap opens a tap and gives its MTU, which the guest is told: that of a bridge may
+// be another one than the guest takes for granted.
+func openTap(ctx context.Context, cfg tap.Config) (queues []*os.File, mtu uint16, err error) {
+	queues, name, err := tap.Open(ctx, cfg)
+	if err != nil {
+		return nil, 0, err
+	}
+	n, err := tap.MTU(name)
+	if err != nil {
+		for _, f := range queues {
+			f.Close()
+		}
+		return nil, 0, err
+	}
+	return queues, uint16(min(n, math.MaxUint16)), nil
 }
 
 // checkNICs refuses what this engine has not, before anything is stored.

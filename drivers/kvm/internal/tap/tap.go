@@ -108,6 +108,20 @@ func Open(ctx context.Context, cfg Config) (files []*os.File, name string, err e
 	return files, name, setUp(h, name, cfg, bridge)
 }
 
+// MTU gives the MTU of a tap, in bytes.
+func MTU(name string) (int, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return 0, fmt.Errorf("tap %q: %w", name, err)
+	}
+	defer h.Close()
+	l, err := h.LinkByName(name)
+	if err != nil {
+		return 0, fmt.Errorf("tap %q: %w", name, err)
+	}
+	return l.Attrs().MTU, nil
+}
+
 func findBridge(h *netlink.Handle, name string) (netlink.Link, error) {
 	if name == "" {
 		return nil, nil

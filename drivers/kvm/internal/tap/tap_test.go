@@ -73,6 +73,9 @@ func TestTransient(t *testing.T) {
 			mtu = cfg.MTU
 		}
 		assert.Equal(t, mtu, l.Attrs().MTU)
+		told, err := MTU(name)
+		require.NoError(t, err)
+		assert.Equal(t, mtu, told)
 		assert.NotZero(t, l.Attrs().RawFlags&unix.IFF_UP, "it is up")
 		if cfg.Bridge != "" {
 			assert.Equal(t, br.Attrs().Index, l.Attrs().MasterIndex)
@@ -165,6 +168,8 @@ func TestErrors(t *testing.T) {
 	require.ErrorContains(t, err, "longer than 15 bytes")
 	_, _, err = Open(t.Context(), Config{Queues: 257})
 	require.ErrorContains(t, err, "at most 256")
+	_, err = MTU("vm0")
+	require.ErrorContains(t, err, "vm0")
 	_, err = netlink.LinkByName("vm0")
 	require.True(t, errors.As(err, new(netlink.LinkNotFoundError)), "nothing is left")
 }
