@@ -35,7 +35,7 @@ func fullConfig() *polyvisor.Config {
 			Cache: polyvisor.CacheNone, Queues: 2,
 		}},
 		NICs: []polyvisor.NIC{{
-			MAC: polyvisor.MAC{0x52, 0x54, 0, 1, 2, 3}, Network: polyvisor.NetworkBridge, Source: "br0", MTU: 1400,
+			MAC: polyvisor.MAC{0x52, 0x54, 0, 1, 2, 3}, Network: polyvisor.NetworkBridge, Source: "br0", MTU: 1400, Queues: 2,
 		}, {
 			MAC: polyvisor.MAC{0x52, 0x54, 0, 1, 2, 4}, Network: polyvisor.NetworkUser,
 			Forwards: []polyvisor.PortForward{{Protocol: polyvisor.ProtocolTCP, HostIP: "::1", HostPort: 8080, GuestPort: 80}},
@@ -343,9 +343,10 @@ func TestValidate(t *testing.T) {
 		}}, []string{`disk "VDA": the target wants`, `disk "vdb": no source`, `disk "": format "vmdk"`, `disk "vdd": serial`, `disk "vdd": unknown device mode 4`,
 			`disk "vdd": another disk`, `disk "": serial "a b"`, `disk "": cache "directsync"`, `disk "": 65 queues`}},
 		{"NICs", polyvisor.Config{Name: "a", NICs: []polyvisor.NIC{
-			{MAC: polyvisor.MAC{1}}, {Source: "br0"}, {Network: polyvisor.NetworkTap}, {Network: "wifi"}, {MTU: 67}, {MTU: 65536},
-			{MAC: polyvisor.MAC{2}}, {MAC: polyvisor.MAC{2}},
+			{MAC: polyvisor.MAC{1}}, {Source: "br0"}, {Network: polyvisor.NetworkTap}, {Network: "wifi"}, {MTU: 67}, {MTU: 65536}, {Queues: 2},
+			{Network: polyvisor.NetworkBridge, Source: "br0", Queues: 65}, {MAC: polyvisor.MAC{2}}, {MAC: polyvisor.MAC{2}},
 		}}, []string{"nic 01:00:00:00:00:00: a group address", "network user takes no source", "network tap needs the name", `network "wifi"`, "MTU 67", "MTU 65536",
+			"2 queues; network user has one", "65 queues; want 1 to 64",
 			`NIC "02:00:00:00:00:00": another NIC`}},
 		{"forwards", polyvisor.Config{Name: "a", NICs: []polyvisor.NIC{
 			{MAC: polyvisor.MAC{2}, Forwards: []polyvisor.PortForward{{Protocol: "sctp", HostPort: 1}, {}, {HostIP: "localhost", HostPort: 2}, {HostIP: "fe80::1%eth0", HostPort: 3},

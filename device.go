@@ -110,8 +110,8 @@ const (
 	CacheUnsafe CacheMode = "unsafe"
 )
 
-// maxDiskQueues bounds Disk.Queues.
-const maxDiskQueues = 64
+// maxQueues bounds Disk.Queues and NIC.Queues.
+const maxQueues = 64
 
 // DiskFormat is the format of a disk image.
 type DiskFormat string
@@ -137,6 +137,9 @@ type NIC struct {
 	Source string `json:"source,omitempty"`
 	// MTU is the largest packet in bytes; 0 leaves it to the back end.
 	MTU int `json:"mtu,omitempty"`
+	// Queues is how many pairs of queues the guest sees, at most 64; 0 leaves it to
+	// the driver. NetworkUser has one.
+	Queues int `json:"queues,omitempty"`
 	// Forwards publishes ports of the guest on the host; for NetworkUser only,
 	// whose guests nobody can reach else. A driver needs FeaturePortForwards.
 	Forwards []PortForward `json:"forwards,omitempty"`

@@ -250,10 +250,14 @@ func (p *problems) disk(d *Disk) {
 	default:
 		p.add("%s: cache %q; want %q, %q, %q or %q", name, d.Cache, CacheWriteback, CacheWritethrough, CacheNone, CacheUnsafe)
 	}
-	if d.Queues < 0 || d.Queues > maxDiskQueues {
-		p.add("%s: %d queues; want 1 to %d, or 0 to let the driver choose", name, d.Queues, maxDiskQueues)
-	}
+	p.queues(name, d.Queues)
 	p.mode(name, d.Mode)
+}
+
+func (p *problems) queues(name string, n int) {
+	if n < 0 || n > maxQueues {
+		p.add("%s: %d queues; want 1 to %d, or 0 to let the driver choose", name, n, maxQueues)
+	}
 }
 
 func (p *problems) mode(name string, m DeviceMode) {
@@ -281,6 +285,10 @@ func (p *problems) nic(n *NIC) {
 	}
 	if n.MTU != 0 && (n.MTU < minMTU || n.MTU > maxMTU) {
 		p.add("%s: MTU %d; want %d to %d", name, n.MTU, minMTU, maxMTU)
+	}
+	p.queues(name, n.Queues)
+	if n.Queues > 1 && (n.Network == "" || n.Network == NetworkUser) {
+		p.add("%s: %d queues; network user has one", name, n.Queues)
 	}
 	p.forwards(name, n)
 }

@@ -141,6 +141,8 @@ func (c *C) fullConfig(name string) *polyvisor.Config {
 				dev.Source = "/dev/urandom"
 			case *polyvisor.Disk:
 				dev.Cache, dev.Queues = polyvisor.CacheWritethrough, 1
+			case *polyvisor.NIC:
+				dev.Queues = 1
 			}
 			addDevice(cfg, dev)
 		})
@@ -171,7 +173,7 @@ func (c *C) unrunConfigs() []*polyvisor.Config {
 		addDevice(cfg, &polyvisor.Disk{Source: polyvisor.Path(c.path("no-image")), Format: polyvisor.FormatQCOW2, Cache: polyvisor.CacheUnsafe, Queues: 2})
 	}
 	if c.has(polyvisor.FeatureNICs) {
-		addDevice(cfg, &polyvisor.NIC{MAC: polyvisor.MAC{0x52, 0x54, 0, 0xc0, 0xff, 9}, Network: polyvisor.NetworkBridge, Source: "br-kept"})
+		addDevice(cfg, &polyvisor.NIC{MAC: polyvisor.MAC{0x52, 0x54, 0, 0xc0, 0xff, 9}, Network: polyvisor.NetworkBridge, Source: "br-kept", Queues: 2})
 	}
 	list = append(list, cfg)
 	if c.has(polyvisor.FeatureFirmware) {

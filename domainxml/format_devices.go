@@ -153,6 +153,9 @@ func nicXML(d *polyvisor.NIC) *libvirtxml.DomainInterface {
 		x.Source.User = &libvirtxml.DomainInterfaceSourceUser{}
 		forwardsXML(x, d.Forwards)
 	}
+	if d.Queues != 0 {
+		x.Driver = &libvirtxml.DomainInterfaceDriver{Queues: uint(d.Queues)}
+	}
 	if d.MTU != 0 {
 		x.MTU = &libvirtxml.DomainInterfaceMTU{Size: uint(d.MTU)}
 	}

@@ -188,12 +188,7 @@ func (r *reader) disk(n *node) *polyvisor.Disk {
 		if c := r.only(k, "cache", caches...); c != "default" {
 			d.Cache = polyvisor.CacheMode(c)
 		}
-		if _, ok := k.attr("queues"); ok {
-			d.Queues = int(r.attrNumber(k, "queues", math.MaxInt32))
-			if d.Queues == 0 && k.value("queues") == "0" {
-				r.add(k, "/@queues", "0 queues; leave it out to let the hypervisor choose")
-			}
-		}
+		d.Queues = r.queues(k)
 	}
 	if k := r.one(n, "source"); k != nil {
 		d.Source.Path = r.need(k, file)
@@ -212,6 +207,18 @@ func (r *reader) disk(n *node) *polyvisor.Disk {
 	return d
 }
 
+// queues reads how many queues a driver has.
+func (r *reader) queues(driver *node) int {
+	if _, ok := driver.attr("queues"); !ok {
+		return 0
+	}
+	n := int(r.attrNumber(driver, "queues", math.MaxInt32))
+	if n == 0 && driver.value("queues") == "0" {
+		r.add(driver, "/@queues", "0 queues; leave it out to let the hypervisor choose")
+	}
+	return n
+}
+
 func (r *reader) nic(n *node) *polyvisor.NIC {
 	d := &polyvisor.NIC{}
 	if k := r.one(n, "mac"); k != nil {
@@ -227,6 +234,9 @@ func (r *reader) nic(n *node) *polyvisor.NIC {
 		if d.MTU == 0 && k.value("size") == "0" {
 			r.add(k, "/@size", "0 is no MTU; leave it out")
 		}
+	}
+	if k := r.one(n, "driver"); k != nil {
+		d.Queues = r.queues(k)
 	}
 	if k := r.one(n, "model"); k != nil {
 		r.only(k, "type", "virtio")

@@ -133,6 +133,8 @@ func TestParseWrongValues(t *testing.T) {
 		{devices("<interface type='user'><mac address='52-54-00-00-00-01'/></interface>"), ""},
 		{devices("<interface type='user'><mac address='00:00:00:00:00:00'/></interface>"), "is not the address of an interface"},
 		{devices("<interface type='user'><mtu size='0'/></interface>"), "0 is no MTU"},
+		{devices("<interface type='bridge'><source bridge='b'/><driver queues='0'/></interface>"), "0 queues; leave it out"},
+		{devices("<interface type='bridge'><source bridge='b'/><driver name='vhost' queues='2'/></interface>"), "interface/driver/@name: is not supported"},
 		{devices("<interface type='user'><portForward proto='tcp'><range start='1'/></portForward></interface>"), "needs <backend type='passt'/>"},
 		{devices("<interface type='user'><backend type='passt'/></interface>"), "interface/backend: is not supported"},
 		{devices("<interface type='user'><backend type='slirp'/><portForward proto='tcp'><range start='1'/></portForward></interface>"), `"slirp" is not supported`},

@@ -44,7 +44,7 @@ func full() *polyvisor.Config {
 				{Protocol: polyvisor.ProtocolTCP, HostIP: "127.0.0.1", HostPort: 8080, GuestPort: 80},
 				{Protocol: polyvisor.ProtocolUDP, HostIP: "::", HostPort: 53, GuestPort: 53},
 			}},
-			{MAC: polyvisor.MAC{0x52, 0x54, 0, 0, 0, 2}, Network: polyvisor.NetworkBridge, Source: "br0", MTU: 9000},
+			{MAC: polyvisor.MAC{0x52, 0x54, 0, 0, 0, 2}, Network: polyvisor.NetworkBridge, Source: "br0", MTU: 9000, Queues: 4},
 			{MAC: polyvisor.MAC{0x52, 0x54, 0, 0, 0, 3}, Network: polyvisor.NetworkTap, Source: "tap0"},
 			{MAC: polyvisor.MAC{0x52, 0x54, 0, 0, 0, 4}, Network: polyvisor.NetworkManaged, Source: "default"},
 		},
@@ -152,7 +152,7 @@ func random(r *rand.Rand) *polyvisor.Config {
 		n := polyvisor.NIC{MAC: polyvisor.MAC{0x52, byte(r.Uint32()), 1, 2, 3, byte(i)}}
 		n.Network = []polyvisor.NetworkKind{"", polyvisor.NetworkUser, polyvisor.NetworkBridge, polyvisor.NetworkTap, polyvisor.NetworkManaged}[r.IntN(5)]
 		if n.Network != "" && n.Network != polyvisor.NetworkUser {
-			n.Source = line(1, 9)
+			n.Source, n.Queues = line(1, 9), int(n.MAC[1])%65
 		} else {
 			r := rand.New(rand.NewPCG(uint64(c.UUID[0]), uint64(i)))
 			for range r.IntN(3) {

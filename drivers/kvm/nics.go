@@ -5,6 +5,7 @@ package kvm
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 
@@ -19,23 +20,29 @@ import (
 // is closed.
 func (d *driver) prepareNIC(ctx context.Context, domain string, n *polyvisor.NIC, files map[string]*os.File) (vmm.NIC, error) {
 	s := vmm.NIC{Name: n.DeviceID(), MAC: n.MAC, MTU: uint16(n.MTU)}
-	var f *os.File
+	var queues []*os.File
 	var err error
 	switch n.Network {
 	case polyvisor.NetworkUser:
+		var f *os.File
 		f, err = d.startUser(ctx, domain, n)
-	case polyvisor.NetworkTap:
-		f, err = openTap(ctx, tap.Config{Name: n.Source, MTU: n.MTU, VNetHdr: true})
+		queues = []*os.File{f}
+	default:
 		s.Tap = true
-	case polyvisor.NetworkBridge:
-		f, err = openTap(ctx, tap.Config{Bridge: n.Source, MTU: n.MTU, VNetHdr: true})
-		s.Tap = true
+		cfg := tap.Config{Name: n.Source, MTU: n.MTU, Queues: n.Queues, VNetHdr: true}
+		if n.Network == polyvisor.NetworkBridge {
+			cfg.Name, cfg.Bridge = "", n.Source
+		}
+		queues, s.MTU, err = openTap(ctx, cfg)
 	}
 	if err != nil {
 		return s, fmt.Errorf("nic %s: %w", n.DeviceID(), err)
 	}
-	name := "nic-" + n.DeviceID()
-	files[name], s.Files = f, []string{name}
+	for i, f := range queues {
+		name := fmt.Sprintf("nic-%s-%d", n.DeviceID(), i)
+		files[name] = f
+		s.Files = append(s.Files, name)
+	}
 	return s, nil
 }
 
@@ -70,12 +77,21 @@ func hostname(domain string) string {
 	return domain
 }
 
-func openTap(ctx context.Context, cfg tap.Config) (*os.File, error) {
-	files, _, err := tap.Open(ctx, cfg)
+// openTap opens a tap and gives its MTU, which the guest is told: that of a bridge may
+// be another one than the guest takes for granted.
+func openTap(ctx context.Context, cfg tap.Config) (queues []*os.File, mtu uint16, err error) {
+	queues, name, err := tap.Open(ctx, cfg)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return files[0], nil
+	n, err := tap.MTU(name)
+	if err != nil {
+		for _, f := range queues {
+			f.Close()
+		}
+		return nil, 0, err
+	}
+	return queues, uint16(min(n, math.MaxUint16)), nil
 }
 
 // checkNICs refuses what this engine has not, before anything is stored.
@@ -84,6 +100,9 @@ func checkNICs(c *polyvisor.Config) error {
 		if n.Network == polyvisor.NetworkManaged {
 			return &polyvisor.UnsupportedError{Feature: polyvisor.FeatureNICs, Driver: "kvm",
 				Reason: fmt.Sprintf("nic %s: the engine manages no networks; use network user, bridge or tap", n.DeviceID())}
+		}
+		if n.Queues > vmm.MaxNICQueues {
+			return fmt.Errorf("%w: nic %s: %d queues, a network interface has at most %d here", polyvisor.ErrInvalidConfig, n.DeviceID(), n.Queues, vmm.MaxNICQueues)
 		}
 		if n.Network == polyvisor.NetworkUser && n.MTU != 0 {
 			cfg := netback.UserConfig{MAC: n.MAC, MTU: n.MTU}

@@ -144,6 +144,7 @@ var testRules = []rule{
 	{pkg: "drivers/kvm/usernet", allow: []string{"drivers/kvm/...", unix, "gvisor.dev/gvisor/pkg/...", "github.com/insomniacslk/dhcp/dhcpv4", "github.com/miekg/dns"},
 		reason: "the tests play the guest with a stack of their own"},
 	{pkg: internals + "disk/qcow2", allow: []string{"github.com/lima-vm/go-qcow2reader", internals + "disk"}, reason: "an independent reader is its oracle"},
+	{pkg: "drivers/kvm", allow: []string{".", "conformance", "conformance/testkernel", "drivers/kvm/...", "github.com/vishvananda/netlink", unix}, reason: "and with the host's bridges and taps"},
 	{pkg: "drivers/kvm/...", allow: []string{".", "conformance", "conformance/testkernel", "drivers/kvm/...", unix}, reason: "parts are tested together with the parts they meet"},
 	{pkg: "drivers/libvirt/internal/auth", allow: []string{"drivers/libvirt/internal/rpc/...", "drivers/libvirt/internal/dial", "github.com/digitalocean/go-libvirt", "github.com/xdg-go/scram"},
 		reason: "the oracle, a scripted daemon, and a real one"},

@@ -15,7 +15,7 @@ import (
 // The modules that the machine itself loads.
 var (
 	transportModules = []string{"virtio_pci", "virtio_console"}
-	kvmModules       = []string{"kvm-amd"}
+	kvmModules       = []string{"kvm-amd", "tun", "bridge"}
 )
 
 // system is what every machine has beside its init and modules.

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const help = "report, uptime, mem, cpus, mib, echo TEXT, idle, spin [all], read DISK SECTOR, write DISK SECTOR TEXT, flush DISK, nics, address A.B.C.D/BITS, echo-server PORT, pci, random BYTES, poweroff, reboot, panic, crash"
+const help = "report, uptime, mem, cpus, mib, echo TEXT, idle, spin [all], read DISK SECTOR, write DISK SECTOR TEXT, flush DISK, nics, queues, virtio, address A.B.C.D/BITS [NIC], echo-server PORT, echo-client A.B.C.D PORT, pci, random BYTES, poweroff, reboot, panic, crash"
 
 // obey runs one command line.
 func obey(line string) {

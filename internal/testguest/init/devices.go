@@ -32,6 +32,26 @@ func onDevice(cmd, arg string) bool {
 			attr := func(file string) string { return strings.TrimSpace(read("/sys/class/net/" + name + "/" + file)) }
 			say(name + " " + attr("address") + " " + attr("mtu"))
 		}
+	case "queues":
+		for _, name := range names("/sys/class/net") {
+			if name == "lo" {
+				continue
+			}
+			rx, tx := 0, 0
+			for _, q := range names("/sys/class/net/" + name + "/queues") {
+				if strings.HasPrefix(q, "rx-") {
+					rx++
+				} else {
+					tx++
+				}
+			}
+			say(name + " rx " + strconv.Itoa(rx) + " tx " + strconv.Itoa(tx))
+		}
+	case "virtio":
+		const bus = "/sys/bus/virtio/devices"
+		for _, dev := range names(bus) {
+			say(dev + " " + strings.TrimSpace(read(bus+"/"+dev+"/device")) + " " + strings.TrimSpace(read(bus+"/"+dev+"/features")))
+		}
 	case "pci":
 		const bus = "/sys/bus/pci/devices"
 		for _, dev := range names(bus) {

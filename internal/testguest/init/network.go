@@ -18,6 +18,8 @@ func onNetwork(cmd, arg string) bool {
 		err = setAddress(arg)
 	case "echo-server":
 		err = echoServer(arg)
+	case "echo-client":
+		err = echoClient(arg)
 	default:
 		return false
 	}
@@ -27,24 +29,33 @@ func onNetwork(cmd, arg string) bool {
 	return true
 }
 
-// setAddress gives the first interface an address, A.B.C.D/BITS, and switches it on.
-func setAddress(arg string) error {
-	text, bits, _ := strings.Cut(arg, "/")
-	prefixLen, err := strconv.ParseUint(bits, 10, 5)
-	if err != nil {
-		return err
-	}
-	var ip [4]byte
+func parseIPv4(text string) (ip [4]byte, err error) {
 	for i, part := range strings.SplitN(text, ".", 4) {
 		n, err := strconv.ParseUint(part, 10, 8)
 		if err != nil {
-			return err
+			return ip, err
 		}
 		ip[i] = byte(n)
 	}
+	return ip, nil
+}
+
+// setAddress gives an interface, the first if none is named, an address, A.B.C.D/BITS, and
+// switches it on.
+func setAddress(arg string) error {
+	arg, wanted, _ := strings.Cut(arg, " ")
+	text, bits, _ := strings.Cut(arg, "/")
+	prefixLen, err := strconv.ParseUint(bits, 10, 6)
+	if err != nil {
+		return err
+	}
+	ip, err := parseIPv4(text)
+	if err != nil {
+		return err
+	}
 	index := uint32(0)
 	for _, name := range names("/sys/class/net") {
-		if name != "lo" && index == 0 {
+		if name != "lo" && index == 0 && (wanted == "" || wanted == name) {
 			n, _ := strconv.Atoi(strings.TrimSpace(read("/sys/class/net/" + name + "/ifindex")))
 			index = uint32(n)
 		}
@@ -126,6 +137,32 @@ func echoServer(arg string) error {
 		return err
 	}
 	defer unix.Close(fd)
+	return echo(fd)
+}
+
+// echoClient connects to ADDRESS PORT and gives back all that it is sent.
+func echoClient(arg string) error {
+	text, number, _ := strings.Cut(arg, " ")
+	ip, err := parseIPv4(text)
+	if err != nil {
+		return err
+	}
+	port, err := strconv.ParseUint(number, 10, 16)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: ip, Port: int(port)}); err != nil {
+		return err
+	}
+	return echo(fd)
+}
+
+func echo(fd int) error {
 	buf := make([]byte, 64<<10)
 	total := 0
 	for {

@@ -22,7 +22,7 @@ type deviceFlags struct {
 func (f *deviceFlags) register(c *cobra.Command) {
 	fl := c.Flags()
 	fl.StringArrayVar(&f.disks, "disk", nil, "disk image: PATH[,format=raw|qcow2][,mode=ro|rw|rw-force][,target=NAME][,serial=TEXT][,cache=MODE][,queues=N]; may be given again")
-	fl.StringArrayVar(&f.nets, "net", nil, "network interface: user, tap=NAME, bridge=NAME or network=NAME, with [,mac=ADDRESS][,mtu=BYTES]; may be given again")
+	fl.StringArrayVar(&f.nets, "net", nil, "network interface: user, tap=NAME, bridge=NAME or network=NAME, with [,mac=ADDRESS][,mtu=BYTES][,queues=N]; may be given again")
 	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "port of the host that leads to one of the guest: [ADDRESS:]HOSTPORT[:GUESTPORT][/udp]; needs --net user, which it stands for; may be given again")
 	fl.StringVar(&f.firmware, "firmware", "", "firmware image that boots the domain's disks, in place of a kernel")
 	fl.BoolVar(&f.rng, "rng", false, "give the guest random numbers of the host")
@@ -119,8 +119,10 @@ func parseNet(text string) (polyvisor.NIC, error) {
 			n.MAC, err = polyvisor.ParseMAC(value)
 		case "mtu":
 			n.MTU, err = strconv.Atoi(value)
+		case "queues":
+			n.Queues, err = strconv.Atoi(value)
 		default:
-			err = usage("unknown option %q; there are mac and mtu", key)
+			err = usage("unknown option %q; there are mac, mtu and queues", key)
 		}
 		if err != nil {
 			return n, usage("--net %q: %w", text, err)

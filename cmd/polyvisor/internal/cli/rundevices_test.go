@@ -21,7 +21,7 @@ func TestRunWithDevices(t *testing.T) {
 	header[29] = 1 // the size, in 64 KiB
 	require.NoError(t, os.WriteFile("b,c.qcow2", header, 0o600))
 	must(t, "-c", uri, "run", "--detach", "--name", "web", "--disk", "a.img,mode=ro,serial=S1,cache=none,queues=2",
-		"--disk", "b,,c.qcow2,format=qcow2,target=vdx", "--net", "user,mac=52:54:00:12:34:56", "--net", "bridge=br0,mtu=1400", "--rng",
+		"--disk", "b,,c.qcow2,format=qcow2,target=vdx", "--net", "user,mac=52:54:00:12:34:56", "--net", "bridge=br0,mtu=1400,queues=2", "--rng",
 		"--publish", "8080:80", "-p", "10.0.0.1:53:5353/udp", "-p", "[::1]:2222:22", "-p", "443")
 	var c polyvisor.Config
 	require.NoError(t, json.Unmarshal([]byte(must(t, "-c", uri, "config", "web")), &c))
@@ -35,7 +35,7 @@ func TestRunWithDevices(t *testing.T) {
 		{Protocol: "tcp", HostIP: "127.0.0.1", HostPort: 8080, GuestPort: 80}, {Protocol: "udp", HostIP: "10.0.0.1", HostPort: 53, GuestPort: 5353},
 		{Protocol: "tcp", HostIP: "::1", HostPort: 2222, GuestPort: 22}, {Protocol: "tcp", HostIP: "127.0.0.1", HostPort: 443, GuestPort: 443},
 	}}, c.NICs[0])
-	require.Equal(t, polyvisor.NIC{MAC: c.NICs[1].MAC, Network: polyvisor.NetworkBridge, Source: "br0", MTU: 1400}, c.NICs[1])
+	require.Equal(t, polyvisor.NIC{MAC: c.NICs[1].MAC, Network: polyvisor.NetworkBridge, Source: "br0", MTU: 1400, Queues: 2}, c.NICs[1])
 	require.NotNil(t, c.RNG)
 }
 

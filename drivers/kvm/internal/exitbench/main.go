@@ -139,7 +139,7 @@ func watch(ctx context.Context, m *vmm.Machine, slice time.Duration) (from, to s
 // measure takes turns: ours first in even pairs, the reference first in odd ones, so that a drift does not favour one.
 func measure(ctx context.Context, m *vmm.Machine, ref *reference, n int, slice time.Duration) ([]Pair, error) {
 	var pairs []Pair
-	if err := m.Suspend(); err != nil {
+	if err := m.Suspend(context.Background()); err != nil {
 		return nil, err
 	}
 	exits := uint64(1000) // of the first reference slice, until ours has said how many make a slice
@@ -156,7 +156,7 @@ func measure(ctx context.Context, m *vmm.Machine, ref *reference, n int, slice t
 		p.Exits = exits
 		p.OursWall = float64(to.at.Sub(from.at)) / float64(exits)
 		p.OursCPU = float64(to.cpu-from.cpu) / float64(exits)
-		return m.Suspend()
+		return m.Suspend(context.Background())
 	}
 	theirs := func() error {
 		wall, cpu, err := ref.exits(exits)

@@ -83,16 +83,39 @@ func SetTapOffloads(f *os.File, csum, tso4, tso6 bool) error {
 			bits |= bit
 		}
 	}
+	return controlTap(f, "TUNSETOFFLOAD", func(fd int) error { return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, bits) })
+}
+
+// UseTapQueue says whether the kernel gives frames to a queue of a tap with MultiQueue. A
+// queue that is not used still belongs to the tap. It is no error if that is so already.
+func UseTapQueue(f *os.File, use bool) error {
+	req, err := unix.NewIfreq("")
+	if err != nil {
+		return err
+	}
+	get := func(fd int) error { return unix.IoctlIfreq(fd, unix.TUNGETIFF, req) }
+	if err := controlTap(f, "TUNGETIFF", get); err != nil {
+		return err
+	}
+	if used := req.Uint16()&unix.IFF_DETACH_QUEUE == 0; used == use {
+		return nil
+	}
+	if req.SetUint16(unix.IFF_DETACH_QUEUE); use {
+		req.SetUint16(unix.IFF_ATTACH_QUEUE)
+	}
+	return controlTap(f, "TUNSETQUEUE", func(fd int) error { return unix.IoctlIfreq(fd, unix.TUNSETQUEUE, req) })
+}
+
+func controlTap(f *os.File, name string, call func(fd int) error) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
-	cerr := raw.Control(func(fd uintptr) { err = unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, bits) })
-	if cerr != nil {
+	if cerr := raw.Control(func(fd uintptr) { err = call(int(fd)) }); cerr != nil {
 		return cerr
 	}
 	if err != nil {
-		return &IoctlError{Call: "TUNSETOFFLOAD", Err: err}
+		return &IoctlError{Call: name, Err: err}
 	}
 	return nil
 }

@@ -66,7 +66,7 @@ type machine struct {
 
 func (a *machine) Start() error                  { return coded(a.m.Start()) }
 func (a *machine) StartPaused() error            { return coded(a.m.StartPaused()) }
-func (a *machine) Suspend(context.Context) error { return coded(a.m.Suspend()) }
+func (a *machine) Suspend(ctx context.Context) error { return coded(a.m.Suspend(ctx)) }
 func (a *machine) Resume(context.Context) error  { return coded(a.m.Resume()) }
 func (a *machine) PowerButton() error            { return coded(a.m.PowerButton()) }
 func (a *machine) Close() error                  { return a.m.Close() }

@@ -93,8 +93,10 @@ func Open(ctx context.Context, cfg Config) (files []*os.File, name string, err e
 		}
 	}()
 	name = cfg.Name
+	// A tap with several queues wants to be opened as one, also for one queue.
+	multi := queues > 1 || hasQueues(existing)
 	for range queues {
-		f, actual, err := kvmapi.OpenTapQueue(name, kvmapi.TapFlags{MultiQueue: queues > 1, VNetHdr: cfg.VNetHdr, Offloads: cfg.VNetHdr})
+		f, actual, err := kvmapi.OpenTapQueue(name, kvmapi.TapFlags{MultiQueue: multi, VNetHdr: cfg.VNetHdr, Offloads: cfg.VNetHdr})
 		if err != nil {
 			return files, "", explain(name, queues, err)
 		}
@@ -104,6 +106,20 @@ func Open(ctx context.Context, cfg Config) (files []*os.File, name string, err e
 		return files, name, matches(existing, cfg, bridge)
 	}
 	return files, name, setUp(h, name, cfg, bridge)
+}
+
+// MTU gives the MTU of a tap, in bytes.
+func MTU(name string) (int, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return 0, fmt.Errorf("tap %q: %w", name, err)
+	}
+	defer h.Close()
+	l, err := h.LinkByName(name)
+	if err != nil {
+		return 0, fmt.Errorf("tap %q: %w", name, err)
+	}
+	return l.Attrs().MTU, nil
 }
 
 func findBridge(h *netlink.Handle, name string) (netlink.Link, error) {
@@ -136,6 +152,11 @@ func find(h *netlink.Handle, name string) (netlink.Link, error) {
 		return nil, fmt.Errorf("%w: %q is a %s; give the name of a tap, or of nothing", ErrMismatch, name, l.Type())
 	}
 	return l, nil
+}
+
+func hasQueues(l netlink.Link) bool {
+	t, ok := l.(*netlink.Tuntap)
+	return ok && t.Flags&netlink.TUNTAP_MULTI_QUEUE != 0
 }
 
 // matches compares what is asked for with a tap that is left alone.

@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/kvmapi"
 	"github.com/polyvisor/polyvisor/internal/leaktest"
 )
 
@@ -72,6 +73,9 @@ func TestTransient(t *testing.T) {
 			mtu = cfg.MTU
 		}
 		assert.Equal(t, mtu, l.Attrs().MTU)
+		told, err := MTU(name)
+		require.NoError(t, err)
+		assert.Equal(t, mtu, told)
 		assert.NotZero(t, l.Attrs().RawFlags&unix.IFF_UP, "it is up")
 		if cfg.Bridge != "" {
 			assert.Equal(t, br.Attrs().Index, l.Attrs().MasterIndex)
@@ -164,6 +168,8 @@ func TestErrors(t *testing.T) {
 	require.ErrorContains(t, err, "longer than 15 bytes")
 	_, _, err = Open(t.Context(), Config{Queues: 257})
 	require.ErrorContains(t, err, "at most 256")
+	_, err = MTU("vm0")
+	require.ErrorContains(t, err, "vm0")
 	_, err = netlink.LinkByName("vm0")
 	require.True(t, errors.As(err, new(netlink.LinkNotFoundError)), "nothing is left")
 }
@@ -177,4 +183,49 @@ func TestExplain(t *testing.T) {
 	}
 	require.ErrorContains(t, explain("vm0", 1, unix.EPERM), "CAP_NET_ADMIN")
 	require.ErrorContains(t, explain("vm0", 1, unix.ENOENT), "modprobe tun")
+}
+
+// A queue that is not used gets no frame, and gets them again.
+func TestUseQueues(t *testing.T) {
+	private(t)
+	files, name, err := Open(t.Context(), Config{Queues: 3, VNetHdr: true})
+	require.NoError(t, err)
+	defer closeAll(t, files)
+	queues := func() (used, unused int) {
+		l, err := netlink.LinkByName(name)
+		require.NoError(t, err)
+		return l.(*netlink.Tuntap).Queues, l.(*netlink.Tuntap).DisabledQueues
+	}
+	for _, n := range []int{1, 1, 3, 2, 3, 3} {
+		for i, f := range files {
+			require.NoError(t, kvmapi.UseTapQueue(f, i < n))
+		}
+		used, unused := queues()
+		require.EqualValues(t, n, used)
+		require.EqualValues(t, 3-n, unused)
+	}
+	single, _, err := Open(t.Context(), Config{})
+	require.NoError(t, err)
+	defer closeAll(t, single)
+	require.NoError(t, kvmapi.UseTapQueue(single[0], true))
+	require.ErrorIs(t, kvmapi.UseTapQueue(single[0], false), unix.EINVAL)
+	require.Error(t, kvmapi.UseTapQueue(os.Stdin, true))
+}
+
+// One queue of a tap that may have several.
+func TestExistingWithQueues(t *testing.T) {
+	private(t)
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "many"
+	tuntap := &netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_MULTI_QUEUE_DEFAULTS, Queues: 1}
+	require.NoError(t, netlink.LinkAdd(tuntap))
+	closeAll(t, tuntap.Fds)
+	l, err := netlink.LinkByName("many")
+	require.NoError(t, err)
+	require.NoError(t, netlink.LinkSetUp(l))
+	for _, queues := range []int{0, 2} {
+		files, _, err := Open(t.Context(), Config{Name: "many", Queues: queues})
+		require.NoError(t, err, "%d queues", queues)
+		closeAll(t, files)
+	}
 }

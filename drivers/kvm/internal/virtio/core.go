@@ -1,6 +1,8 @@
 package virtio
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -75,6 +77,7 @@ type Core struct {
 	life    sync.Mutex
 	started bool // guarded by life
 	work    sync.WaitGroup
+	gate    gate
 
 	// space is held while the device's configuration space is accessed: processors do so at the same time.
 	space sync.Mutex
@@ -88,11 +91,13 @@ type Core struct {
 	live       bool // Start was or is to be called, and Stop not yet
 	resetting  bool
 	closed     bool
+	paused     bool
+	owed       bool // a configuration interrupt, once it is not paused
 }
 
 // New makes the core of a device, which is as after a reset.
 func New(cfg Config) (*Core, error) {
-	c := &Core{cfg: cfg, max: cfg.Device.QueueSizes()}
+	c := &Core{cfg: cfg, max: cfg.Device.QueueSizes(), gate: gate{left: make(chan struct{}, 1)}}
 	if own := cfg.Device.Features(); own&^uint64(featuresOfDevice) != 0 {
 		return nil, fmt.Errorf("virtio device %d offers features that are not a device's: %#x", cfg.Device.ID(), own)
 	}
@@ -109,7 +114,7 @@ func New(cfg Config) (*Core, error) {
 
 // clear makes everything as after a reset. c.mu is held, or the core is new.
 func (c *Core) clear() {
-	c.status, c.features, c.changed, c.live, c.resetting = 0, 0, false, false, false
+	c.status, c.features, c.changed, c.live, c.resetting, c.owed = 0, 0, false, false, false, false
 	c.queues = make([]queueState, len(c.max))
 	for i := range c.queues {
 		c.queues[i].size = c.max[i]
@@ -188,6 +193,7 @@ func (c *Core) start() {
 	if !due {
 		return
 	}
+	c.gate.over.Store(false)
 	r := &Run{Features: features, Queues: make([]*Queue, len(queues)), Mem: c.cfg.Memory, core: c}
 	for i, q := range queues {
 		c.bells[i].stopped.Store(false)
@@ -225,6 +231,8 @@ func (c *Core) stop() {
 	if !c.started {
 		return
 	}
+	c.gate.over.Store(true)
+	c.gate.open() // or workers would wait for ever
 	for _, b := range c.bells {
 		b.stopped.Store(true)
 		b.Ring()
@@ -242,12 +250,50 @@ func (c *Core) Close() {
 	c.stop()
 }
 
+// Pause returns when nothing of the device touches queues or guest memory, and keeps it so until Resume: requests that are
+// under way are finished, others wait in their queues, and no interrupt is sent. The driver may not run meanwhile. If ctx
+// ends before, the device goes on and the error is ctx's. Only one of Pause and Resume at a time.
+func (c *Core) Pause(ctx context.Context) error {
+	c.mu.Lock()
+	c.paused = true
+	c.mu.Unlock()
+	if err := c.gate.shut(ctx); err != nil && !errors.Is(err, ErrStopped) { // what has stopped is quiet
+		c.Resume()
+		return err
+	}
+	return nil
+}
+
+// Resume undoes Pause. On a device that is not paused it does nothing.
+func (c *Core) Resume() {
+	c.gate.open()
+	c.mu.Lock()
+	tell := c.owed && c.mayTell()
+	c.paused, c.owed = false, false
+	c.mu.Unlock()
+	if tell {
+		c.cfg.Transport.ConfigInterrupt()
+	}
+}
+
+// mayTell says whether the driver can be told of a change. c.mu is held.
+func (c *Core) mayTell() bool { return c.status&StatusDriverOK != 0 && !c.resetting && !c.closed }
+
+// due says whether the driver is to be told of a change now; that of a paused device is told later. c.mu is held.
+func (c *Core) due() bool {
+	if c.paused {
+		c.owed = true
+		return false
+	}
+	return c.mayTell()
+}
+
 // fail sets DEVICE_NEEDS_RESET.
 func (c *Core) fail(err error) {
 	c.mu.Lock()
 	known := c.status&StatusNeedsReset != 0
 	c.status |= StatusNeedsReset
-	tell := c.status&StatusDriverOK != 0 && !c.resetting && !c.closed
+	tell := c.due()
 	c.mu.Unlock()
 	// The host first: it is not to hear of it from the guest.
 	if c.cfg.OnFail != nil && !known {
@@ -261,7 +307,7 @@ func (c *Core) fail(err error) {
 func (c *Core) configChanged() {
 	c.mu.Lock()
 	c.changed = true
-	tell := c.status&StatusDriverOK != 0 && !c.resetting && !c.closed
+	tell := c.due()
 	c.mu.Unlock()
 	if tell {
 		c.cfg.Transport.ConfigInterrupt()

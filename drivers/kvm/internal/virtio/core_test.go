@@ -23,6 +23,7 @@ type echo struct {
 	config        [4]byte
 	startErr      error
 	slowStart     chan struct{} // Start waits for it to be closed, if there is one
+	slow          chan struct{} // tells of each request, and it waits for an answer, if there is one
 	starts, stops atomic.Int32
 	run           atomic.Pointer[virtio.Run]
 	ended         chan struct{}
@@ -47,18 +48,17 @@ func (e *echo) Start(r *virtio.Run) error {
 	e.run.Store(r)
 	go func() {
 		defer close(e.ended)
-		q := r.Queues[0]
-		var c virtq.Chain
-		for q.Wait() == nil {
-			for {
-				ok, err := q.Pop(&c)
-				if err != nil || !ok {
-					break
-				}
-				q.Push(&c, uint32(copy(c.Writable[0], c.Readable[0])))
+		s := virtio.Server{Queue: r.Queues[0], Batch: 4, Do: func(c *virtq.Chain, bad *virtq.ChainError) (uint32, error) {
+			if bad != nil {
+				return 0, nil
 			}
-			q.Signal()
-		}
+			if e.slow != nil {
+				e.slow <- struct{}{}
+				<-e.slow
+			}
+			return uint32(copy(c.Writable[0], c.Readable[0])), nil
+		}}
+		r.Work(s.Serve)
 	}()
 	return nil
 }

@@ -43,8 +43,8 @@ type Device interface {
 	// must not block.
 	ReadConfig(off int, p []byte)
 	WriteConfig(off int, p []byte)
-	// Start begins the work on the queues that the driver has set up, in goroutines of the device's own. The error sets
-	// DEVICE_NEEDS_RESET; Stop is not called then.
+	// Start begins the work on the queues that the driver has set up, in goroutines of the device's own that run
+	// Run.Work. The error sets DEVICE_NEEDS_RESET; Stop is not called then.
 	Start(r *Run) error
 	// Stop ends what Start began: when it returns, nothing of the device touches queues or guest memory. Every Wait has
 	// returned ErrStopped, or is about to. Start may follow.
@@ -87,16 +87,25 @@ func (r *Run) Fail(err error) { r.core.fail(err) }
 // goroutine at a time, Wake is for any.
 type Queue struct {
 	*virtq.Queue
-	index int
-	bell  *bell
-	core  *Core
+	index  int
+	bell   *bell
+	core   *Core
+	pushed bool // since the last Flush
 }
 
 // Index is the number of the queue.
 func (q *Queue) Index() int { return q.index }
 
-// Wait blocks until the driver kicks the queue, or Wake is called; once the device is to stop it is ErrStopped.
-func (q *Queue) Wait() error { return q.bell.wait() }
+// Wait blocks until the driver kicks the queue, or Wake is called, and while the device is paused; once the device is to
+// stop it is ErrStopped.
+func (q *Queue) Wait() error {
+	q.Leave()
+	err := q.bell.wait()
+	if in := q.Enter(); err == nil {
+		err = in
+	}
+	return err
+}
 
 // Wake makes Wait return.
 func (q *Queue) Wake() { q.bell.Ring() }

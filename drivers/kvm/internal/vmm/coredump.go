@@ -26,7 +26,7 @@ type CoreFile interface {
 // guest-physical; and for each processor a note NT_PRSTATUS (name CORE, the
 // processor's number plus one as its pid) and a note with its control registers
 // (name polyvisor, type CoreControlNote: CR0, CR2, CR3, CR4, CR8 and EFER, 8
-// bytes each). The processors stand still meanwhile; a machine that ran goes on
+// bytes each). Processors and devices stand still meanwhile; a machine that ran goes on
 // afterwards. A machine that has stopped, and is not closed, can be dumped too.
 func (m *Machine) CoreDump(ctx context.Context, w CoreFile) error {
 	m.op.Lock()
@@ -38,11 +38,11 @@ func (m *Machine) CoreDump(ctx context.Context, w CoreFile) error {
 	running := m.state == StateRunning
 	m.mu.Unlock()
 	if running {
-		if err := vcpu.Pause(m.vcpus...); err != nil && !errors.Is(err, vcpu.ErrStopped) {
-			return err
-		}
 		// A machine that was killed meanwhile stays where it is: resume looks.
 		defer func() { _ = m.resume() }()
+		if err := m.quiet(ctx); err != nil {
+			return err
+		}
 	}
 	notes, err := m.coreNotes()
 	if err != nil {

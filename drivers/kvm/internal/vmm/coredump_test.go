@@ -95,7 +95,7 @@ func TestCoreDump(t *testing.T) {
 		require.Empty(t, notes)
 	}
 
-	require.NoError(t, m.Suspend())
+	require.NoError(t, m.Suspend(t.Context()))
 	check(dump("paused"))
 	require.Equal(t, StatePaused, m.Info().State)
 	require.NoError(t, m.Resume())

@@ -18,12 +18,11 @@
 //
 // # Devices of a paused machine
 //
-// Suspend holds the processors and not the devices: no request is begun on behalf of a processor any more, but those that
-// the guest had put into its rings before are carried out and answered in its memory, each once, and frames that arrive are
-// put into the receive buffers that it had offered, at most as many as a ring holds; what comes later waits or is dropped at
-// its source. So guest memory comes to rest by itself, soon for disks and, where there is traffic, with the last receive
-// buffer for networks, but nothing tells when. A core dump of a paused machine may have such a change in it. Interrupts that
-// devices send meanwhile are taken after Resume; none is lost.
+// Suspend holds the processors and then the devices: a request that a device has begun is finished and answered, others
+// wait in the guest's rings, frames that arrive wait or are dropped at their source, and no interrupt is sent. So guest
+// memory, the rings in it and the interrupt controllers rest until Resume. What a device holds besides: receive buffers
+// that a network took from its ring for the next frame, a frame that its back end has no room for, and a request of a
+// random number generator that has used up its rate.
 //
 // The devices stop with the machine: when Wait returns none of them touches memory, a file or a socket any more.
 //

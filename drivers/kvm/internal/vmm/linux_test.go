@@ -328,7 +328,7 @@ func TestLinuxSuspend(t *testing.T) {
 	}
 	start, u0 := time.Now(), uptime()
 	time.Sleep(3 * time.Second)
-	require.NoError(t, m.Suspend())
+	require.NoError(t, m.Suspend(t.Context()))
 	before := m.Info().CPUTime
 	time.Sleep(5 * time.Second)
 	// What its threads took to fall asleep may be counted late.
@@ -347,7 +347,7 @@ func TestLinuxSpinObeys(t *testing.T) {
 	spec.VCPUs = 2
 	m, _, _, _ := bootLinux(t, spec)
 	for range 5 {
-		require.NoError(t, m.Suspend())
+		require.NoError(t, m.Suspend(t.Context()))
 		require.NoError(t, m.Resume())
 	}
 	require.NoError(t, m.Kill())

@@ -69,8 +69,11 @@ func (m *Machine) Start() error {
 // StartPaused starts the machine in state paused: no processor has run, Resume lets them.
 func (m *Machine) StartPaused() error { return m.changeState("start", StatePaused, StateCreated) }
 
-// resume lets the processors go. A machine that ends at the same time is no error: Wait tells.
+// resume lets devices and processors go. A machine that ends at the same time is no error: Wait tells.
 func (m *Machine) resume() error {
+	if m.pci != nil {
+		m.pci.resume()
+	}
 	if err := vcpu.Resume(m.vcpus...); err != nil && !errors.Is(err, vcpu.ErrStopped) {
 		return err
 	}
@@ -87,17 +90,32 @@ func (m *Machine) isStopping() bool {
 	return m.stopping
 }
 
-// Suspend stops the processors between two instructions and returns when all have stopped.
-func (m *Machine) Suspend() error {
+// Suspend stops the processors between two instructions, then the devices between two requests, and returns when all
+// have stopped. If ctx ends before, the machine runs on and the error is ctx's.
+func (m *Machine) Suspend(ctx context.Context) error {
 	m.op.Lock()
 	defer m.op.Unlock()
 	if err := m.changeState("suspend", StatePaused, StateRunning); err != nil {
 		return err
 	}
-	if err := vcpu.Pause(m.vcpus...); err != nil && !errors.Is(err, vcpu.ErrStopped) {
+	if err := m.quiet(ctx); err != nil {
+		if m.changeState("suspend", StateRunning, StatePaused) == nil { // or it is being stopped
+			return errors.Join(err, m.resume())
+		}
 		return err
 	}
 	return nil
+}
+
+// quiet stops all that changes guest memory. After an error resume is to be called.
+func (m *Machine) quiet(ctx context.Context) error {
+	if err := vcpu.Pause(m.vcpus...); err != nil && !errors.Is(err, vcpu.ErrStopped) {
+		return err
+	}
+	if m.pci == nil {
+		return nil
+	}
+	return m.pci.pause(ctx)
 }
 
 // Resume lets a suspended machine go on. The package comment says what its clocks show.

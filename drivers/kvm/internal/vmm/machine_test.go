@@ -106,7 +106,7 @@ func TestStopReasons(t *testing.T) {
 			var se *StateError
 			assert.ErrorAs(t, m.Reset(), &se)
 			assert.ErrorAs(t, m.Start(), &se)
-			assert.ErrorAs(t, m.Suspend(), &se)
+			assert.ErrorAs(t, m.Suspend(context.Background()), &se)
 			assert.ErrorAs(t, m.Resume(), &se)
 			assert.ErrorAs(t, m.PowerButton(), &se)
 			_, err := m.Input(t.Context(), []byte("x"))
@@ -134,9 +134,9 @@ func TestControl(t *testing.T) {
 				c.waitFor(t, guest.Banner)
 			}
 			for range 5 {
-				require.NoError(t, m.Suspend())
+				require.NoError(t, m.Suspend(context.Background()))
 				var se *StateError
-				assert.ErrorAs(t, m.Suspend(), &se)
+				assert.ErrorAs(t, m.Suspend(context.Background()), &se)
 				assert.Equal(t, StatePaused, m.Info().State)
 				require.NoError(t, m.Resume())
 				assert.ErrorAs(t, m.Resume(), &se)
@@ -146,7 +146,7 @@ func TestControl(t *testing.T) {
 				require.NoError(t, err)
 				c.waitFor(t, "\nstill there")
 			}
-			require.NoError(t, m.Suspend())
+			require.NoError(t, m.Suspend(context.Background()))
 			require.NoError(t, m.Kill(), "a paused machine")
 			assert.Equal(t, StopKilled, waitStop(t, m).Reason)
 		})
@@ -176,7 +176,7 @@ func TestPowerButtonWhilePaused(t *testing.T) {
 	m, c := newMachine(t, guestSpec(""))
 	require.NoError(t, m.Start())
 	c.waitFor(t, guest.Prompt)
-	require.NoError(t, m.Suspend())
+	require.NoError(t, m.Suspend(context.Background()))
 	require.NoError(t, m.PowerButton())
 	require.NoError(t, m.Resume())
 	assert.Equal(t, StopShutdown, waitStop(t, m).Reason)
@@ -230,7 +230,7 @@ func TestConcurrentControl(t *testing.T) {
 				assert.NoError(t, err)
 				reasons <- s
 			})
-			wg.Go(func() { _ = m.Suspend(); _ = m.Resume() })
+			wg.Go(func() { _ = m.Suspend(context.Background()); _ = m.Resume() })
 			wg.Go(func() { _ = m.PowerButton(); m.Info() })
 		}
 		wg.Go(func() { _ = m.Kill() })

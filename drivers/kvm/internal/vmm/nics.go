@@ -10,6 +10,9 @@ import (
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio/net"
 )
 
+// MaxNICQueues bounds NIC.Files.
+const MaxNICQueues = net.MaxPairs
+
 // networkDevice is a network interface of the machine.
 type networkDevice struct {
 	name string
@@ -33,12 +36,25 @@ func (m *Machine) newNIC(s NIC, opts Options, failed func(error)) (*networkDevic
 		cfg.SetOffloads = func(features uint64) error {
 			return kvmapi.SetTapOffloads(files[0], features&net.GuestCsum != 0, features&net.GuestTSO4 != 0, features&net.GuestTSO6 != 0)
 		}
+		if len(files) > 1 {
+			cfg.SetPairs = func(n int) error { return useQueues(files, n) }
+		}
 	}
 	d, err := net.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("nic %s: %w", s.Name, err)
 	}
 	return &networkDevice{s.Name, d}, nil
+}
+
+// useQueues lets the kernel give frames to the first n queues of a tap.
+func useQueues(files []*os.File, n int) error {
+	for i, f := range files {
+		if err := kvmapi.UseTapQueue(f, i < n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // NICInfo is what a network interface has counted.

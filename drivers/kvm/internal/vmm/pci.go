@@ -3,6 +3,7 @@
 package vmm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -136,6 +137,25 @@ func (b *pciBus) disable(d *virtioDevice, base uint64, n int) {
 func (b *pciBus) stop() {
 	for _, d := range b.devices {
 		d.transport.Close()
+	}
+}
+
+// pause returns when nothing of any device touches guest memory, until resume. If ctx ends before, the devices go on and
+// the error is ctx's. Processors may not run meanwhile.
+func (b *pciBus) pause(ctx context.Context) error {
+	for _, d := range b.devices {
+		if err := d.transport.Core().Pause(ctx); err != nil {
+			b.resume()
+			return fmt.Errorf("device %s has requests under way: %w", d.name, err)
+		}
+	}
+	return nil
+}
+
+// resume undoes pause, or does nothing.
+func (b *pciBus) resume() {
+	for _, d := range b.devices {
+		d.transport.Core().Resume()
 	}
 }
 

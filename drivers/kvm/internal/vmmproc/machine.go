@@ -74,7 +74,7 @@ type Machine interface {
 	Start() error
 	// StartPaused is Start of a suspended machine: Resume lets the guest run.
 	StartPaused() error
-	// Suspend stops all vCPUs and returns when they have stopped. If ctx ends
+	// Suspend stops all vCPUs and devices and returns when they have stopped. If ctx ends
 	// before, the guest runs on and the error is ctx's.
 	Suspend(ctx context.Context) error
 	// Resume undoes Suspend.

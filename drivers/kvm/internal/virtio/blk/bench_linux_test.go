@@ -32,7 +32,7 @@ func (d idle) Start(r *virtio.Run) error {
 	d.features = r.Features
 	d.jobs = make(chan *request, slots)
 	d.started.Store(Helpers) // none is to be started: the benchmark does what is given to them
-	d.queue <- newQueue(d.Device, r, r.Queues[0], &d.counters[0])
+	d.queue <- newQueue(d.Device, r.Queues[0], &d.counters[0])
 	return nil
 }
 
@@ -81,7 +81,7 @@ func (r *ringer) direct(b testing.TB, q *queue, n int) {
 			r.again(id)
 		}
 		guestmem.Store16(r.avail[4+2*r.size:], r.seen) // an interrupt for the first answer, please
-		if !q.drain() {
+		if q.drain() != nil {
 			b.Fatal("the queue is at its end")
 		}
 		for len(q.d.jobs) > 0 { // the host was busy, and a read took long
@@ -161,7 +161,7 @@ func BenchmarkRead(b *testing.B) {
 			still := idle{newDevice(b, Config{Image: img}), make(chan *queue, 1)}
 			alone := newRinger(b, still, depth)
 			q := <-still.queue
-			q.drain()
+			_ = q.drain()
 			alone.seen = alone.n
 			busy := newDevice(b, Config{Image: img})
 			pair := newRinger(b, busy, depth)

@@ -113,8 +113,8 @@ func (d *Device) Start(r *virtio.Run) error {
 		if vq == nil {
 			continue
 		}
-		q := newQueue(d, r, vq, &d.counters[i])
-		d.mains.Go(q.run)
+		q := newQueue(d, vq, &d.counters[i])
+		d.mains.Go(func() { r.Work(q.run) })
 	}
 	return nil
 }

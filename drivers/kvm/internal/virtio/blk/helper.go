@@ -19,6 +19,7 @@ func (d *Device) help() {
 
 // serve does a request and gives the next one if there is one already. Answers of brief ones to the same queue share an interrupt.
 func (d *Device) serve(r *request) (next *request) {
+	defer r.q.vq.Leave() // a pause has waited for this
 	if d.stopping.Load() {
 		d.handed.Add(-1)
 		return nil

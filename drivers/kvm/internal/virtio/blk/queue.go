@@ -1,11 +1,9 @@
 package blk
 
 import (
-	"errors"
 	"sync"
 
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio"
-	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtq"
 )
 
 const (
@@ -22,7 +20,6 @@ const (
 // queue is the work on one virtqueue during a run.
 type queue struct {
 	d        *Device
-	life     *virtio.Run
 	counters *counters
 
 	mu         sync.Mutex // guards vq and what follows
@@ -33,8 +30,8 @@ type queue struct {
 	wary       [2]int // for reads and writes
 }
 
-func newQueue(d *Device, r *virtio.Run, vq *virtio.Queue, c *counters) *queue {
-	q := &queue{d: d, life: r, vq: vq, counters: c, free: make([]*request, slots)}
+func newQueue(d *Device, vq *virtio.Queue, c *counters) *queue {
+	q := &queue{d: d, vq: vq, counters: c, free: make([]*request, slots)}
 	all := make([]request, slots)
 	for i := range all {
 		all[i].q = q
@@ -44,16 +41,19 @@ func newQueue(d *Device, r *virtio.Run, vq *virtio.Queue, c *counters) *queue {
 }
 
 // run is the queue's goroutine.
-func (q *queue) run() {
-	for q.vq.Wait() == nil {
-		if !q.drain() {
-			return
+func (q *queue) run() error {
+	for {
+		if err := q.vq.Wait(); err != nil {
+			return err
+		}
+		if err := q.drain(); err != nil {
+			return err
 		}
 	}
 }
 
-// drain takes requests until there are none. It gives false when the queue is at its end.
-func (q *queue) drain() bool {
+// drain takes requests until there are none. An error is the queue's end.
+func (q *queue) drain() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.vq.DisableKicks()
@@ -63,24 +63,23 @@ func (q *queue) drain() bool {
 			// Kicks stay off: whoever finishes a request wakes this goroutine.
 			q.starved = true
 			q.signal()
-			return true
+			return nil
 		}
 		r := q.free[len(q.free)-1]
 		more, err := q.vq.Pop(&r.chain)
 		if err != nil {
-			if _, bad := errors.AsType[*virtq.ChainError](err); bad {
+			if virtio.IsBadChain(err) != nil {
 				// Without a place for a status byte that can be trusted there is nothing to say.
 				q.counters.invalid.Add(1)
 				q.give(r, 0)
 				continue
 			}
-			q.life.Fail(err)
-			return false
+			return err
 		}
 		if !more {
 			q.signal()
 			if !q.vq.EnableKicks() {
-				return true
+				return nil
 			}
 			q.vq.DisableKicks()
 			now = q.d.now()
@@ -91,6 +90,7 @@ func (q *queue) drain() bool {
 		r.parse(q.d)
 		if q.slow(r) {
 			q.signal()
+			q.vq.Hold() // until the helper is done
 			q.d.hand(r)
 			continue
 		}
@@ -99,10 +99,19 @@ func (q *queue) drain() bool {
 		now = q.d.now()
 		q.mu.Lock()
 		if !q.finish(r, now, now-r.arrived) {
-			return false
+			break
+		}
+		if q.vq.Pausing() {
+			q.signal()
+			q.mu.Unlock()
+			err = q.vq.Yield()
+			q.mu.Lock()
+			if err != nil {
+				return err
+			}
 		}
 	}
-	return false
+	return virtio.ErrStopped
 }
 
 // slow says whether a request is for a helper.

@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio"
-	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtq"
 )
 
 const (
@@ -160,11 +159,11 @@ func (d *Device) Start(r *virtio.Run) error {
 	if q := queue(r, receiveQueue); q != nil {
 		d.input = q
 		w := &receiver{d: d, q: q}
-		d.done.Go(func() { work(r, w.serve) })
+		d.done.Go(func() { r.Work(w.serve) })
 	}
 	if q := queue(r, transmitQueue); q != nil {
-		w := &transmitter{d: d, q: q, buf: make([]byte, piece)}
-		d.done.Go(func() { work(r, w.serve) })
+		w := newTransmitter(d, q)
+		d.done.Go(func() { r.Work(w.Serve) })
 	}
 	return nil
 }
@@ -176,13 +175,6 @@ func queue(r *virtio.Run, i int) *virtio.Queue {
 	return r.Queues[i]
 }
 
-// work runs a worker and fails the device for what only a reset mends.
-func work(r *virtio.Run, serve func() error) {
-	if err := serve(); err != nil && !errors.Is(err, virtio.ErrStopped) {
-		r.Fail(err)
-	}
-}
-
 // Stop ends the workers. Input that the guest has not taken is kept for the next Start.
 func (d *Device) Stop() {
 	d.stopping.Store(true)
@@ -190,10 +182,4 @@ func (d *Device) Stop() {
 	d.run, d.input = nil, nil
 	d.mu.Unlock()
 	d.done.Wait()
-}
-
-// ringFault tells an error of the ring, which ends a worker, from one of a single chain, which does not.
-func ringFault(err error) bool {
-	var chain *virtq.ChainError
-	return !errors.As(err, &chain)
 }

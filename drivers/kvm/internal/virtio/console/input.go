@@ -130,6 +130,9 @@ func (w *receiver) serve() error {
 		}
 		switch {
 		case !full && w.d.waiting() > 0:
+			if err := w.q.Yield(); err != nil {
+				return err
+			}
 			runtime.Gosched() // a batch is done, or input has come since
 			continue
 		case full && w.q.EnableKicks():
@@ -155,7 +158,7 @@ func (w *receiver) deliver() (full bool, err error) {
 		switch {
 		case err == nil && !ok:
 			return true, nil
-		case err != nil && ringFault(err):
+		case err != nil && virtio.IsBadChain(err) == nil:
 			return false, err
 		}
 		n := 0

@@ -89,14 +89,14 @@ func TestTransmitAllocatesNothing(t *testing.T) {
 			sink := make([]byte, 2000)
 			step := func() {
 				b.drv.Offer(id)
-				drained, err := w.drain()
-				w.flush()
+				drained, err := w.Step()
+				b.q.Flush()
 				n, fault := unix.Read(b.peer, sink)
 				if !drained || err != nil || fault != nil || n < 1488 {
 					t.Fatal(drained, err, fault, n)
 				}
 			}
-			_, err := w.drain() // what Add offered
+			_, err := w.Step() // what Add offered
 			require.NoError(t, err)
 			_, err = unix.Read(b.peer, sink)
 			require.NoError(t, err)

@@ -4,7 +4,6 @@ package net
 
 import (
 	"encoding/binary"
-	"runtime"
 
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtq"
@@ -27,63 +26,23 @@ const (
 
 // ctrl answers the control queue.
 type ctrl struct {
+	virtio.Server
 	d        *Device
-	q        *virtio.Queue
 	features uint64
-	chain    virtq.Chain
-	pending  bool // pushed since the last Signal
 }
 
-// serve goes on until the device stops (virtio.ErrStopped) or fails.
-func (w *ctrl) serve() error {
-	for {
-		w.q.DisableKicks()
-		drained, err := w.drain()
-		if err != nil {
-			return err
-		}
-		if w.pending {
-			w.pending = false
-			w.q.Signal()
-		}
-		if !drained {
-			runtime.Gosched()
-			continue
-		}
-		if w.q.EnableKicks() {
-			continue
-		}
-		if err := w.q.Wait(); err != nil {
-			return err
-		}
-	}
-}
-
-func (w *ctrl) drain() (bool, error) {
-	for range ctrlBatch {
-		if w.d.stopping.Load() {
-			return false, virtio.ErrStopped
-		}
-		ok, err := w.q.Pop(&w.chain)
-		switch {
-		case err == nil && !ok:
-			return true, nil
-		case err == nil:
-			w.q.Push(&w.chain, w.answer(&w.chain))
-			w.pending = true
-		case ringFault(err):
-			return false, err
-		default:
-			w.d.ctrlErrors.Add(1)
-			w.q.Push(&w.chain, 0)
-			w.pending = true
-		}
-	}
-	return false, nil
+func newCtrl(d *Device, q *virtio.Queue, features uint64) *ctrl {
+	w := &ctrl{d: d, features: features}
+	w.Server = virtio.Server{Queue: q, Batch: ctrlBatch, Do: w.answer}
+	return w
 }
 
 // answer carries out a command and writes its one byte of acknowledgement, the first that the guest gave.
-func (w *ctrl) answer(c *virtq.Chain) uint32 {
+func (w *ctrl) answer(c *virtq.Chain, bad *virtq.ChainError) (uint32, error) {
+	if bad != nil {
+		w.d.ctrlErrors.Add(1)
+		return 0, nil
+	}
 	ack := byte(ctrlErr)
 	if n := c.ReadableLen(); n >= ctrlCommandBytes && n <= ctrlMaxBytes && w.command(c.Readable, int(n)) {
 		ack = ctrlOK
@@ -92,9 +51,9 @@ func (w *ctrl) answer(c *virtq.Chain) uint32 {
 	}
 	for _, seg := range c.Writable {
 		seg[0] = ack
-		return 1
+		return 1, nil
 	}
-	return 0
+	return 0, nil
 }
 
 // command tells whether the command was one and was carried out. Its n bytes are copied before they are judged.

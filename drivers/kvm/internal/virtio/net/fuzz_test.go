@@ -52,7 +52,7 @@ func (b *bare) setUp(ring, data []byte) {
 
 // ringOrStop says whether an error is one that ends a worker rightly.
 func ringOrStop(err error) bool {
-	return errors.Is(err, virtio.ErrStopped) || ringFault(err)
+	return errors.Is(err, virtio.ErrStopped) || virtio.IsBadChain(err) == nil
 }
 
 func FuzzNetTX(f *testing.F) {
@@ -89,7 +89,7 @@ func FuzzNetTX(f *testing.F) {
 		}}
 		w := newTx(b.d, b.d.pairs[0], b.q, features)
 		for range 4 {
-			done, err := w.drain()
+			done, err := w.Step()
 			if err != nil && !ringOrStop(err) {
 				t.Fatal(err)
 			}
@@ -225,9 +225,9 @@ func FuzzNetCtrl(f *testing.F) {
 			b.drv.Add(split(command, max(int(cut), len(command)/64+1)), 1)
 			b.check = b.drv.Watch().Check
 		}
-		w := &ctrl{d: b.d, q: b.q, features: features}
+		w := newCtrl(b.d, b.q, features)
 		for range 4 {
-			done, err := w.drain()
+			done, err := w.Step()
 			if err != nil && !ringOrStop(err) {
 				t.Fatal(err)
 			}

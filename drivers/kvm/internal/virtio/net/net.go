@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio"
-	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtq"
 )
 
 const (
@@ -141,13 +140,13 @@ func (d *Device) Start(r *virtio.Run) error {
 		}
 		if q := queue(r, 2*i+1); q != nil {
 			w := newTx(d, p, q, features)
-			d.done.Go(func() { d.work(r, w.serve) })
+			d.done.Go(func() { d.work(r, w.Serve) })
 		}
 	}
 	if features&CtrlVQ != 0 {
 		if q := queue(r, 2*pairs); q != nil {
-			w := &ctrl{d: d, q: q, features: features}
-			d.done.Go(func() { d.work(r, w.serve) })
+			w := newCtrl(d, q, features)
+			d.done.Go(func() { d.work(r, w.Serve) })
 		}
 	}
 	return nil
@@ -165,9 +164,13 @@ var errLost = errors.New("back end is gone")
 
 // work runs a worker and fails the device for what only a reset mends.
 func (d *Device) work(r *virtio.Run, serve func() error) {
-	if err := serve(); err != nil && !errors.Is(err, virtio.ErrStopped) && !errors.Is(err, errLost) {
-		r.Fail(fmt.Errorf("network device: %w", err))
-	}
+	r.Work(func() error {
+		err := serve()
+		if err == nil || errors.Is(err, errLost) {
+			return nil
+		}
+		return fmt.Errorf("network device: %w", err)
+	})
 }
 
 // Stop ends all workers, also those that wait for the back end.
@@ -235,10 +238,4 @@ func (d *Device) setPairs(n int) error {
 	}
 	d.active.Store(int32(n))
 	return nil
-}
-
-// ringFault tells an error of the ring, which ends a worker, from one of a single chain, which does not.
-func ringFault(err error) bool {
-	var chain *virtq.ChainError
-	return !errors.As(err, &chain)
 }

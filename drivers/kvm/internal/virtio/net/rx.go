@@ -39,9 +39,10 @@ type rx struct {
 	buf  []byte // header and frame
 	from int    // where reading into buf begins: behind the header if the back end sends none
 
-	got  int
-	err  error
-	read func(fd uintptr) bool // made once, so that receiving does not allocate
+	got     int
+	err     error
+	read    func(fd uintptr) bool // made once, so that receiving does not allocate
+	outside bool                  // waiting for the back end
 }
 
 func newRx(d *Device, p *pair, index int, q *virtio.Queue, features uint64) *rx {
@@ -77,6 +78,10 @@ func (w *rx) serve() error {
 			w.flush()
 		}
 		if i%batch == 0 {
+			w.flush()
+			if err := w.q.Yield(); err != nil {
+				return err
+			}
 			runtime.Gosched()
 		}
 	}
@@ -114,7 +119,7 @@ func (w *rx) hold(size uint64) error {
 		c := &w.held[w.n]
 		ok, err := w.q.Pop(c)
 		switch {
-		case err != nil && ringFault(err):
+		case err != nil && virtio.IsBadChain(err) == nil:
 			return err
 		case err != nil || ok && (c.WritableLen() == 0 || w.n == 0 && c.WritableLen() < hdrLen):
 			// The header goes whole into the first buffer (virtio 1.2 section 5.1.6.3.1 has it no smaller).
@@ -158,6 +163,12 @@ func (w *rx) receive() (int, error) {
 		if err == nil {
 			err = w.err
 		}
+		if w.outside {
+			w.outside = false
+			if err := w.q.Enter(); err != nil {
+				return 0, err
+			}
+		}
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			continue
@@ -188,7 +199,11 @@ func (w *rx) tryRead(fd uintptr) bool {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
-			w.flush() // before the wait, so that the guest sees what came
+			if !w.outside {
+				w.flush() // before the wait, so that the guest sees what came
+				w.q.Leave()
+				w.outside = true
+			}
 			return false
 		}
 		return true

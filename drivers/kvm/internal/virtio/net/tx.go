@@ -5,7 +5,6 @@ package net
 import (
 	"errors"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -16,100 +15,42 @@ import (
 
 // tx carries frames from one transmit queue to the back end.
 type tx struct {
+	virtio.Server
 	d        *Device
 	p        *pair
-	q        *virtio.Queue
 	features uint64
-
-	chain   virtq.Chain
-	pending int // pushed since the last Signal
 
 	hdr [hdrLen]byte
 	vec [][]byte // what is written: the header if the back end wants it, the frame's parts
 
-	err   error                 // of the last write
-	write func(fd uintptr) bool // made once, so that sending does not allocate
+	err     error                 // of the last write
+	write   func(fd uintptr) bool // made once, so that sending does not allocate
+	outside bool                  // waiting for the back end
 }
 
 func newTx(d *Device, p *pair, q *virtio.Queue, features uint64) *tx {
-	w := &tx{d: d, p: p, q: q, features: features, vec: make([][]byte, 0, 32)}
+	w := &tx{d: d, p: p, features: features, vec: make([][]byte, 0, 32)}
+	w.Server = virtio.Server{Queue: q, Batch: batch, Do: w.send}
 	w.write = w.tryWrite
 	return w
 }
 
-// serve goes on until the device stops (virtio.ErrStopped) or fails.
-func (w *tx) serve() error {
-	for {
-		w.q.DisableKicks()
-		drained, err := w.drain()
-		if err != nil {
-			return err
-		}
-		w.flush()
-		if !drained {
-			runtime.Gosched()
-			continue
-		}
-		if w.q.EnableKicks() {
-			continue
-		}
-		if err := w.q.Wait(); err != nil {
-			return err
-		}
-	}
-}
-
-// flush tells the guest of what was pushed.
-func (w *tx) flush() {
-	if w.pending > 0 {
-		w.pending = 0
-		w.q.Signal()
-	}
-}
-
-// drain sends at most a batch of frames and tells whether there are no more.
-func (w *tx) drain() (bool, error) {
-	for range batch {
-		if w.d.stopping.Load() {
-			return false, virtio.ErrStopped
-		}
-		ok, err := w.q.Pop(&w.chain)
-		switch {
-		case err == nil && !ok:
-			return true, nil
-		case err == nil:
-			err = w.send(&w.chain)
-		case ringFault(err):
-			return false, err
-		default:
-			w.p.txErrors.Add(1)
-			err = nil
-		}
-		if err != nil {
-			return false, err
-		}
-		w.q.Push(&w.chain, 0)
-		w.pending++
-	}
-	return false, nil
-}
-
 // send judges and sends the frame in c. An error ends the worker; what happens to a frame is only counted.
-func (w *tx) send(c *virtq.Chain) error {
+func (w *tx) send(c *virtq.Chain, bad *virtq.ChainError) (uint32, error) {
 	total := c.ReadableLen()
-	if total < hdrLen+ethLen {
+	if bad != nil || total < hdrLen+ethLen {
 		w.p.txErrors.Add(1)
-		return nil
+		return 0, nil
 	}
 	w.split(c.Readable)
 	n := total - hdrLen
 	if checkTx(&w.hdr, n, w.features) != nil {
 		w.p.txErrors.Add(1)
-		return nil
+		return 0, nil
 	}
 	if w.d.lost.Load() {
 		w.p.txDrops.Add(1)
-		return nil
+		return 0, nil
 	}
 	if w.d.c.Backend.VNetHdr {
 		cleanTx(&w.hdr)
@@ -118,13 +59,16 @@ func (w *tx) send(c *virtq.Chain) error {
 	if err == nil {
 		err = w.err
 	}
+	if in := w.enter(); in != nil {
+		return 0, in
+	}
 	switch {
 	case err == nil:
 		w.p.txPackets.Add(1)
 		w.p.txBytes.Add(n)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		if w.d.stopping.Load() {
-			return virtio.ErrStopped
+			return 0, virtio.ErrStopped
 		}
 		w.p.txDrops.Add(1) // lost meanwhile
 	case dropped(err):
@@ -133,7 +77,7 @@ func (w *tx) send(c *virtq.Chain) error {
 		w.p.txDrops.Add(1)
 		w.d.Lose(err)
 	}
-	return nil
+	return 0, nil
 }
 
 // split copies the header out of the guest's memory and lists the parts of the frame in w.vec, with the header in front
@@ -158,6 +102,9 @@ func (w *tx) split(parts [][]byte) {
 
 // tryWrite is called by the poller until it returns true.
 func (w *tx) tryWrite(fd uintptr) bool {
+	if w.err = w.enter(); w.err != nil {
+		return true
+	}
 	for {
 		w.err = nil
 		if len(w.vec) == 1 {
@@ -169,9 +116,20 @@ func (w *tx) tryWrite(fd uintptr) bool {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
-			w.flush() // what is done need not wait for the back end
+			w.Queue.Flush() // what is done need not wait for the back end
+			w.Queue.Leave()
+			w.outside = true
 			return false
 		}
 		return true
 	}
+}
+
+// enter ends a wait for the back end, if there was one.
+func (w *tx) enter() error {
+	if !w.outside {
+		return nil
+	}
+	w.outside = false
+	return w.Queue.Enter()
 }

@@ -45,9 +45,8 @@ type Device struct {
 
 	requests, bytes, errors atomic.Uint64
 
-	stop     chan struct{}
-	stopping atomic.Bool
-	work     sync.WaitGroup
+	stop chan struct{}
+	work sync.WaitGroup
 	// Of the worker; they outlive a reset, so that a guest does not get around the rate by one.
 	allowance uint64
 	refilled  time.Time
@@ -84,90 +83,60 @@ func (d *Device) Stats() Stats {
 // Start implements virtio.Device.
 func (d *Device) Start(r *virtio.Run) error {
 	d.stop = make(chan struct{})
-	d.stopping.Store(false)
 	if q := r.Queues[0]; q != nil {
-		d.work.Go(func() { d.serve(r, q) })
+		s := &virtio.Server{Queue: q, Batch: 1} // a request may take its time
+		s.Do = func(c *virtq.Chain, bad *virtq.ChainError) (uint32, error) {
+			if bad != nil {
+				d.errors.Add(1)
+				return 0, nil
+			}
+			return d.fill(q, c)
+		}
+		d.work.Go(func() { r.Work(s.Serve) })
 	}
 	return nil
 }
 
 // Stop implements virtio.Device.
 func (d *Device) Stop() {
-	d.stopping.Store(true)
 	close(d.stop)
 	d.work.Wait()
 }
 
-// serve is the worker.
-func (d *Device) serve(r *virtio.Run, q *virtio.Queue) {
-	var c virtq.Chain
-	q.DisableKicks()
-	for !d.stopping.Load() { // a guest may see to it that the ring is never empty
-		ok, err := q.Pop(&c)
-		if err != nil {
-			if _, bad := err.(*virtq.ChainError); !bad {
-				r.Fail(err)
-				return
-			}
-			d.errors.Add(1)
-			q.Push(&c, 0)
-			q.Signal()
-			continue
-		}
-		if ok {
-			n, going := d.fill(&c)
-			if !going {
-				return
-			}
-			q.Push(&c, n)
-			q.Signal()
-			continue
-		}
-		if q.EnableKicks() {
-			q.DisableKicks()
-			continue
-		}
-		if q.Wait() != nil {
-			return
-		}
-		q.DisableKicks()
-	}
-}
-
-// fill writes random bytes into the first buffer of a request. It says false if the device is being stopped.
-func (d *Device) fill(c *virtq.Chain) (uint32, bool) {
+// fill writes random bytes into the first buffer of a request.
+func (d *Device) fill(q *virtio.Queue, c *virtq.Chain) (uint32, error) {
 	if len(c.Writable) == 0 {
 		d.errors.Add(1)
-		return 0, true
+		return 0, nil
 	}
 	b := c.Writable[0]
-	n, going := d.allow(uint64(min(len(b), maxRequest)))
-	if !going {
-		return 0, false
+	n, err := d.allow(q, uint64(min(len(b), maxRequest)))
+	if err != nil {
+		return 0, err
 	}
 	for {
 		_, err := io.ReadFull(d.cfg.Source, b[:n])
 		if err == nil {
 			d.requests.Add(1)
 			d.bytes.Add(n)
-			return uint32(n), true
+			return uint32(n), nil
 		}
 		d.errors.Add(1)
 		if d.cfg.OnError != nil {
 			d.cfg.OnError(fmt.Errorf("random numbers of the host: %w", err))
 		}
 		// A driver given nothing asks again at once.
-		if !d.sleep(time.Second) {
-			return 0, false
+		if err := d.sleep(q, time.Second); err != nil {
+			return 0, err
 		}
 	}
 }
 
 // allow waits until the rate lets some of the n bytes through, and says how many.
-func (d *Device) allow(n uint64) (uint64, bool) {
+func (d *Device) allow(q *virtio.Queue, n uint64) (uint64, error) {
 	rate := d.cfg.BytesPerSecond
 	if rate == 0 {
-		return n, true
+		return n, nil
 	}
 	for {
 		now := time.Now()
@@ -178,24 +147,29 @@ func (d *Device) allow(n uint64) (uint64, bool) {
 		}
 		if got := min(n, d.allowance); got > 0 {
 			d.allowance -= got
-			return got, true
+			return got, nil
 		}
-		if !d.sleep(max(pause, time.Second/time.Duration(min(rate, 1000)))) {
-			return 0, false
+		if err := d.sleep(q, max(pause, time.Second/time.Duration(min(rate, 1000)))); err != nil {
+			return 0, err
 		}
 	}
 }
 
-// sleep says false if the device is being stopped.
-func (d *Device) sleep(t time.Duration) bool {
+// sleep sleeps, and while the device is paused; virtio.ErrStopped if it is being stopped.
+func (d *Device) sleep(q *virtio.Queue, t time.Duration) error {
 	timer := time.NewTimer(t)
 	defer timer.Stop()
+	q.Leave()
+	var err error
 	select {
 	case <-timer.C:
-		return true
 	case <-d.stop:
-		return false
+		err = virtio.ErrStopped
 	}
+	if in := q.Enter(); err == nil {
+		err = in
+	}
+	return err
 }
 
 var _ virtio.Device = (*Device)(nil)

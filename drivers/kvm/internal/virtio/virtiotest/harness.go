@@ -4,6 +4,7 @@ package virtiotest
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -192,6 +193,44 @@ func (h *Harness) WaitInterrupt(i int) {
 func (h *Harness) WaitConfigInterrupt() {
 	h.t.Helper()
 	h.WaitInterrupt(len(h.irqs) - 1)
+}
+
+// ConfigInterrupted says whether there was an interrupt of the configuration.
+func (h *Harness) ConfigInterrupted() bool {
+	select {
+	case <-h.irqs[len(h.irqs)-1]:
+		return true
+	default:
+		return false
+	}
+}
+
+// Quiet pauses the device, lets do give it work in any way, and reports whether the device gave back any request of the
+// queues or counted any meanwhile, which it may not. Then the device goes on.
+func (h *Harness) Quiet(do func(), counts func() any, queues ...int) {
+	h.t.Helper()
+	if err := h.Core.Pause(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
+	for _, q := range queues {
+		for ok := true; ok; {
+			_, _, ok = h.queues[q].Used()
+		}
+	}
+	before := counts()
+	do()
+	for range 5 { // nothing says that nothing comes
+		time.Sleep(2 * time.Millisecond)
+		for _, q := range queues {
+			if id, _, ok := h.queues[q].Used(); ok {
+				h.t.Errorf("virtiotest: request %d of queue %d is given back while the device is paused", id, q)
+			}
+		}
+		if after := counts(); !reflect.DeepEqual(before, after) {
+			h.t.Errorf("virtiotest: a paused device counts %+v, before it was %+v", after, before)
+		}
+	}
+	h.Core.Resume()
 }
 
 // WaitUsed waits until the device gives a request of the queue back.
