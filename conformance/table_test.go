@@ -22,35 +22,42 @@ const cellTime = 5 * time.Second
 // row is a fault and the cases that catch it.
 type row struct {
 	fault  fault
-	caught []string // in the order of the suite
+	caught []string // in the order of the suite; without -whole-table at most one before its own
 	reason string   // why the case that is meant for it fails
+	own    bool     // that case fails
+	asked  bool     // the cases before it were run too
 }
 
 // first reports whether the case that is meant for the fault is the first of
 // the suite that catches it. One that catches it alone is.
-func (r *row) first() bool { return len(r.caught) > 0 && r.caught[0] == r.fault.of }
+func (r *row) first() bool {
+	return (r.asked || *wholeTable) && len(r.caught) > 0 && r.caught[0] == r.fault.of
+}
 
 // run runs cases on the wrong driver, each on a fresh one. Unless all are
-// wanted it stops at the first that fails, but for the one that is meant for
-// the fault.
+// wanted it stops at the first that fails.
 func (r *row) run(t *testing.T, dir string, cases []conformance.Case, all bool) {
 	for _, c := range cases {
-		if !all && len(r.caught) > 0 && c.Name != r.fault.of {
-			continue
+		if !all && len(r.caught) > 0 {
+			return
 		}
-		f := faultNamed(r.fault.of, r.fault.name) // with a state of its own
-		h, done := newWrong(&f, dir)
-		h.Timeout = cellTime
-		res := conformance.Check(t.Context(), h, only(c.Name))[0]
-		done()
-		if res.Status != conformance.Failed {
-			continue
+		if reason, failed := r.try(t, dir, c); failed {
+			r.caught = append(r.caught, c.Name)
+			if c.Name == r.fault.of {
+				r.reason = reason
+			}
 		}
-		if c.Name == r.fault.of {
-			r.reason = res.Reason
-		}
-		r.caught = append(r.caught, c.Name)
 	}
+}
+
+// try runs one case.
+func (r *row) try(t *testing.T, dir string, c conformance.Case) (reason string, failed bool) {
+	f := faultNamed(r.fault.of, r.fault.name) // with a state of its own
+	h, done := newWrong(&f, dir)
+	defer done()
+	h.Timeout = cellTime
+	res := conformance.Check(t.Context(), h, only(c.Name))[0]
+	return res.Reason, res.Status == conformance.Failed
 }
 
 func faultNamed(of, name string) fault {
@@ -82,18 +89,74 @@ func faultTable(t *testing.T, all bool) []*row {
 		return slices.DeleteFunc(slices.Clone(list), func(c conformance.Case) bool { return strings.HasPrefix(c.Name, "leak/") != alone })
 	}
 	dir := t.TempDir()
-	var wg sync.WaitGroup
-	free := make(chan struct{}, 12) // most of what they do is to wait
-	for _, r := range rows {
-		free <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-free }()
-			r.run(t, dir, part(r, false), all)
-		})
+	// beside runs what may go on beside others, and gives what does not.
+	beside := func(do func(r *row) (alone bool), rows []*row) (later []*row) {
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		free := make(chan struct{}, 12) // most of what they do is to wait
+		for _, r := range rows {
+			free <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-free }()
+				if do(r) {
+					mu.Lock()
+					defer mu.Unlock()
+					later = append(later, r)
+				}
+			})
+		}
+		wg.Wait()
+		return later
 	}
-	wg.Wait()
-	for _, r := range rows {
-		r.run(t, dir, part(r, true), all)
+	if all {
+		beside(func(r *row) bool { r.run(t, dir, part(r, false), all); return false }, rows)
+		for _, r := range rows {
+			r.run(t, dir, part(r, true), all)
+		}
+		return rows
+	}
+	own := func(r *row) {
+		if reason, failed := r.try(t, dir, cases[place(r.fault.of)]); failed {
+			r.reason, r.own = reason, true
+		}
+	}
+	for _, r := range beside(func(r *row) bool {
+		if strings.HasPrefix(r.fault.of, "leak/") {
+			return true
+		}
+		own(r)
+		return false
+	}, rows) {
+		own(r)
+	}
+	// For each case one fault is looked for that passes all cases before it. The
+	// narrow ones were added last.
+	var last []*row
+	for i, r := range rows {
+		if i+1 == len(rows) || rows[i+1].fault.of != r.fault.of {
+			last = append(last, r)
+		}
+	}
+	beside(func(l *row) bool {
+		for i := slices.Index(rows, l); i >= 0 && rows[i].fault.of == l.fault.of; i-- {
+			r := rows[i]
+			before := part(r, false)
+			r.run(t, dir, slices.DeleteFunc(before, func(c conformance.Case) bool { return c.Name == r.fault.of }), false)
+			r.asked = true
+			if r.own && len(r.caught) == 0 {
+				break
+			}
+		}
+		return false
+	}, last)
+	for _, r := range rows { // alone, in the order of the suite: these come after all others
+		if r.asked && len(r.caught) == 0 {
+			before := part(r, true)
+			r.run(t, dir, slices.DeleteFunc(before, func(c conformance.Case) bool { return c.Name == r.fault.of }), false)
+		}
+		if r.own {
+			r.caught = append(r.caught, r.fault.of)
+		}
 	}
 	return rows
 }
@@ -138,7 +201,8 @@ func TestFaultTable(t *testing.T) {
 
 // describe gives a line for each fault: the case that is meant for it, whether
 // that is the first to catch it, the fault, and the cases before that catch it
-// too; with -whole-table those after it as well, or that it is alone.
+// too; with -whole-table those after it as well, or that it is alone. Whether a
+// fault is the first is not asked where another one of the same case is.
 func describe(rows []*row) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
@@ -147,6 +211,8 @@ func describe(rows []*row) string {
 		others := slices.DeleteFunc(slices.Clone(r.caught), func(name string) bool { return name == r.fault.of })
 		how := "too"
 		switch {
+		case !*wholeTable && !r.asked:
+			how = "not asked"
 		case *wholeTable && r.first() && len(others) == 0:
 			how = "alone"
 		case r.first():

@@ -14,11 +14,12 @@ import (
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // holdable reports whether XML can hold the text, by the Char production of XML
-// 1.0.
+// 1.0, and on the way through libvirt, which writes a carriage return as it is, so
+// that it is read as the end of a line.
 func holdable(s string) bool { return utf8.ValidString(s) && !strings.ContainsFunc(s, unholdable) }
 
 func unholdable(r rune) bool {
-	return r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xfffe || r == 0xffff
+	return r < ' ' && r != '\t' && r != '\n' || r == 0xfffe || r == 0xffff
 }
 
 // substitute is the text with U+FFFD for what XML cannot hold.

@@ -100,6 +100,10 @@ func TestLibvirtKeeps(t *testing.T) {
 		t.Skipf("needs libvirt's test driver: %s", out)
 	}
 	configs := []*polyvisor.Config{full(), {Name: "least"}}
+	// What libvirt once turned into something else, alone and beside what XML cannot hold.
+	for _, text := range []string{"a\rb", "\r", "a\r\n\x01\ufffe "} {
+		configs = append(configs, &polyvisor.Config{Name: "web", Boot: polyvisor.Boot{Kernel: polyvisor.Path("/kernel"), CommandLine: text}})
+	}
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 10 {
 		configs = append(configs, forLibvirt(r))
