@@ -2,12 +2,19 @@ package blk
 
 import (
 	"bytes"
+	"encoding/binary"
+	"fmt"
 	"math"
 	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtq/virtqtest"
 )
 
 // What breaks the rules is refused, moves no data, and the next request is served.
@@ -85,5 +92,66 @@ func TestHostileRequests(t *testing.T) {
 			assert.EqualValues(t, statusOK, status)
 			assert.Equal(t, before[512:1024], got)
 		})
+	}
+}
+
+// A guest that rewrites a request while the device looks at it gets what it had written at one moment or another, and never an access
+// that was judged by one and done by another: outside of the disk, or a write to a disk that is to be read.
+func TestRequestsThatChange(t *testing.T) {
+	for _, readOnly := range []bool{false, true} {
+		img := newMemory(diskSize)
+		bad := make(chan string, 1)
+		var done atomic.Int64
+		img.hook = func(op string, off, n int64) error {
+			done.Add(1)
+			if off < 0 || n < 0 || off+n > diskSize || readOnly && op != "read" && op != "flush" {
+				select {
+				case bad <- fmt.Sprintf("%s of %d bytes at %d", op, n, off):
+				default:
+				}
+				return syscall.EIO
+			}
+			return nil
+		}
+		g := boot(t, Config{Image: img, ReadOnly: readOnly})
+		q := g.h.Queue(0)
+		space := q.Alloc(1024)
+		list := []virtqtest.Buffer{{Addr: space, Len: headerSize + 32}, {Addr: q.Alloc(1), Len: 1, Write: true}} // ranges, or what is to be written
+		other := []virtqtest.Buffer{{Addr: space, Len: headerSize}, {Addr: q.Alloc(513), Len: 513, Write: true}}
+		b := q.Bytes(space, headerSize+32)
+		var stop atomic.Bool
+		var guest sync.WaitGroup
+		guest.Go(func() {
+			sectors, kinds := []uint64{0, 1 << 40, diskSize/512 - 1, ^uint64(0)}, []uint32{typeIn, typeOut, typeDiscard, typeWriteZeroes}
+			for i := 0; !stop.Load(); i++ {
+				for range 8 {
+					binary.LittleEndian.PutUint64(b[8:], sectors[i%4])
+					binary.LittleEndian.PutUint32(b, kinds[i/4%4])
+					binary.LittleEndian.PutUint64(b[headerSize+16*(i%2):], sectors[(i+1)%4])
+					binary.LittleEndian.PutUint32(b[headerSize+16*(i%2)+8:], uint32(1)<<(i%32))
+				}
+			}
+		})
+		for n := 0; n < 400 || done.Load() == 0; n++ {
+			const together = 32
+			for i := range together {
+				if i%2 == 0 {
+					q.AddBuffers(list)
+				} else {
+					q.AddBuffers(other)
+				}
+			}
+			g.kick(0)
+			for range together {
+				g.h.WaitUsed(0)
+			}
+		}
+		stop.Store(true)
+		guest.Wait()
+		select {
+		case what := <-bad:
+			t.Errorf("read-only %t: %s", readOnly, what)
+		default:
+		}
 	}
 }

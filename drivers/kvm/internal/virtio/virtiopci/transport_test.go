@@ -53,7 +53,7 @@ type guest struct {
 }
 
 func newGuest(t testing.TB, dev virtio.Device) *guest {
-	g := &guest{t: t, mem: virtqtest.Memory(t, 16<<20), bus: pci.NewBus()}
+	g := &guest{t: t, mem: virtqtest.Memory(t, 2<<20), bus: pci.NewBus()}
 	var bells []virtio.Doorbell
 	var closers []*bell
 	for range dev.QueueSizes() {

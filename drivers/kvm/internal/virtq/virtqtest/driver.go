@@ -284,6 +284,9 @@ func (d *Driver) request(id uint16) *request {
 	return &d.requests[id]
 }
 
+// Buffers are those of a request.
+func (d *Driver) Buffers(id uint16) []Buffer { return d.requests[id].buffers }
+
 // Written gives what is in the buffers that the device may write, one after the other.
 func (d *Driver) Written(id uint16) []byte {
 	var all []byte
