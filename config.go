@@ -61,7 +61,7 @@ type Config struct {
 	// Boot says what runs. If it is zero the driver's built-in guest runs,
 	// where there is one.
 	Boot Boot `json:"boot,omitzero"`
-	// Console is the first serial port.
+	// Console is the guest's console, the first serial port unless it says else.
 	Console ConsoleConfig `json:"console,omitzero"`
 	// Log takes what the hypervisor has to say about this domain; it is
 	// appended to.
@@ -143,8 +143,14 @@ type Boot struct {
 // IsZero reports whether nothing is said about booting.
 func (b Boot) IsZero() bool { return b == Boot{} }
 
-// ConsoleConfig configures the first serial port.
+// ConsoleConfig configures the guest's console.
 type ConsoleConfig struct {
+	// Virtio makes it a virtio console, hvc0 in Linux, whose terminal has a size
+	// (ConsoleResizer) and which takes a guest less time than a serial port. Where
+	// there is a serial port too, for firmware and kernels that have no driver for
+	// it yet, what they print there is read with the rest, and what is typed goes
+	// to the virtio console.
+	Virtio bool `json:"virtio,omitempty"`
 	// Log is a file on the host to which everything that the guest prints is
 	// appended; none if empty.
 	Log string `json:"log,omitempty"`

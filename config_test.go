@@ -27,7 +27,8 @@ func fullConfig() *polyvisor.Config {
 		VCPU: []polyvisor.VCPUConfig{{Number: 1, Affinity: polyvisor.CPUs(0, 2, 3), Weight: 200}, {Number: 3, Weight: 1}},
 		Boot: polyvisor.Boot{Kernel: polyvisor.Path("/boot/vmlinuz"), Initrd: polyvisor.Path("/boot/initrd.img"), CommandLine: "console=ttyS0"},
 		Console: polyvisor.ConsoleConfig{
-			Log: "/var/log/web", Out: polyvisor.Path("/out"), In: polyvisor.Path("/in"),
+			Virtio: true,
+			Log:    "/var/log/web", Out: polyvisor.Path("/out"), In: polyvisor.Path("/in"),
 		},
 		Log: polyvisor.Path("/hv.log"),
 		Disks: []polyvisor.Disk{{
@@ -87,9 +88,9 @@ func TestConfigJSON(t *testing.T) {
 		"vcpus": 2, "max_vcpus": 4, "topology": {"sockets": 1, "cores": 2, "threads": 2},
 		"vcpu": [{"number": 1, "affinity": "0,2-3", "weight": 200}, {"number": 3, "weight": 1}],
 		"boot": {"kernel": "/boot/vmlinuz", "initrd": "/boot/initrd.img", "cmdline": "console=ttyS0"},
-		"console": {"log": "/var/log/web", "out": "/out", "in": "/in"}, "log": "/hv.log",
+		"console": {"virtio": true, "log": "/var/log/web", "out": "/out", "in": "/in"}, "log": "/hv.log",
 		"disks": [{"target": "vda", "source": "/a.qcow2", "format": "qcow2", "mode": "ro", "serial": "S1", "cache": "none", "queues": 2}],
-		"nics": [{"mac": "52:54:00:01:02:03", "network": "bridge", "source": "br0", "mtu": 1400},
+		"nics": [{"mac": "52:54:00:01:02:03", "network": "bridge", "source": "br0", "mtu": 1400, "queues": 2},
 			{"mac": "52:54:00:01:02:04", "network": "user", "forwards": [{"protocol": "tcp", "host_ip": "::1", "host_port": 8080, "guest_port": 80}]}],
 		"shares": [{"tag": "home", "source": "/home", "mode": "rw-force"}],
 		"rng": {"source": "/dev/hwrng", "bytes_per_second": 1024}, "vsock": {"cid": 5}, "protected": true, "hypervisor_auth": true,

@@ -6,11 +6,17 @@ import (
 	"sync"
 )
 
-// Console opens the domain's first serial port. What the guest printed before
+// Console opens the domain's console. What the guest printed before
 // is read first, as far as it is kept. One owner at a time: ErrBusy if the
 // console is in use and Force is not set. Read gives io.EOF when the domain
 // stops, and an error that matches ErrBusy when the console was taken over. The
 // caller closes it; closing the Conn closes it too.
+//
+// The console of a domain with ConsoleConfig.Virtio is a ConsoleResizer:
+//
+//	if r, ok := con.(polyvisor.ConsoleResizer); ok {
+//		err = r.Resize(ctx, 80, 24)
+//	}
 func (d *Domain) Console(ctx context.Context, o ConsoleOptions) (io.ReadWriteCloser, error) {
 	var con *console
 	err := change(ctx, d, OpConsole, FeatureConsole, nil, func(ctx context.Context, i ConsoleOpener, _ bool) error {
@@ -28,7 +34,21 @@ func (d *Domain) Console(ctx context.Context, o ConsoleOptions) (io.ReadWriteClo
 	if err != nil {
 		return nil, err
 	}
+	if r, ok := As[ConsoleResizer](con.ReadWriteCloser); ok {
+		return &sizedConsole{con, d, r}, nil
+	}
 	return con, nil
+}
+
+// sizedConsole is a console whose terminal has a size.
+type sizedConsole struct {
+	*console
+	d *Domain
+	r ConsoleResizer
+}
+
+func (c *sizedConsole) Resize(ctx context.Context, cols, rows uint16) error {
+	return c.d.read(ctx, "resize console", func(ctx context.Context) error { return c.r.Resize(ctx, cols, rows) })
 }
 
 // console is a console that the connection closes with itself.

@@ -131,8 +131,22 @@ type Rebooter interface {
 // the console over. Read returns io.EOF when the domain stops, and an error that
 // matches ErrBusy when the console was taken over. Close may be called while a
 // Read or Write is under way and ends it.
+//
+// The stream of a virtio console (FeatureVirtioConsole) is a ConsoleResizer too.
 type ConsoleOpener interface {
 	OpenConsole(ctx context.Context, o ConsoleOptions) (io.ReadWriteCloser, error)
+}
+
+// ConsoleResizer is implemented by the console of a domain with
+// ConsoleConfig.Virtio.
+type ConsoleResizer interface {
+	// Resize tells the guest the size of the terminal, in characters; 0 is not
+	// known. It stays until it is changed, also for later owners of the console
+	// and after a reboot of the guest, and begins as not known. The guest learns it
+	// some time after the call; a guest without a driver for the console does not.
+	// ErrBusy if the console was taken over. It may be called while a Read or Write
+	// is under way; the errors are the driver's.
+	Resize(ctx context.Context, cols, rows uint16) error
 }
 
 // Saver is implemented by an Instance whose run can be saved to a file

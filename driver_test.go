@@ -212,6 +212,7 @@ func configFeatures() map[polyvisor.Feature]func(t *testing.T) *polyvisor.Config
 		},
 		polyvisor.FeatureConsoleLog:      fixed(polyvisor.Config{Console: polyvisor.ConsoleConfig{Log: "/log"}}),
 		polyvisor.FeatureConsoleFiles:    fixed(polyvisor.Config{Console: polyvisor.ConsoleConfig{In: file}}),
+		polyvisor.FeatureVirtioConsole:   fixed(polyvisor.Config{Console: polyvisor.ConsoleConfig{Virtio: true}}),
 		polyvisor.FeatureHypervisorLog:   fixed(polyvisor.Config{Log: file}),
 		polyvisor.FeatureInstanceID:      fixed(polyvisor.Config{InstanceID: polyvisor.InstanceID{1}}),
 		polyvisor.FeatureLabels:          fixed(polyvisor.Config{Labels: map[string]string{"a": ""}}),

@@ -71,7 +71,10 @@ const (
 
 	// Of a Config.
 
-	FeatureConsoleFiles   Feature = "console-files"
+	FeatureConsoleFiles Feature = "console-files"
+	// FeatureVirtioConsole: Config.Console.Virtio, and the ConsoleResizer of
+	// such a console.
+	FeatureVirtioConsole  Feature = "virtio-console"
 	FeatureHypervisorLog  Feature = "hypervisor-log"
 	FeatureInstanceID     Feature = "instance-id"
 	FeatureFirmware       Feature = "firmware"
@@ -97,7 +100,7 @@ func Features() []Feature {
 		FeatureLinuxBoot, FeatureBuiltinGuest, FeatureOpenFiles, FeatureConsoleLog, FeatureLifecyclePolicy,
 		FeaturePreserve, FeatureRenameRestart, FeatureSave, FeatureCoreDump, FeatureMemory, FeatureVCPUs,
 		FeatureVCPUInfo, FeatureVCPUPin, FeatureVCPUConfig, FeatureDevices, FeatureXML, FeatureLabels,
-		FeatureAutostart, FeatureRename, FeatureStats, FeatureEvents, FeatureConsoleFiles, FeatureHypervisorLog,
+		FeatureAutostart, FeatureRename, FeatureStats, FeatureEvents, FeatureConsoleFiles, FeatureVirtioConsole, FeatureHypervisorLog,
 		FeatureInstanceID, FeatureFirmware, FeatureMaxMemory, FeatureMemoryBacking, FeatureBalloon, FeatureMaxVCPUs,
 		FeatureTopology, FeatureDisks, FeatureNICs, FeaturePortForwards, FeatureShares, FeatureRNG, FeatureVsock,
 		FeatureProtected, FeatureHypervisorAuth,

@@ -17,6 +17,7 @@ func (c *Config) needs() []Feature {
 	when(FeatureOpenFiles, len(c.openFiles()) > 0)
 	when(FeatureConsoleLog, c.Console.Log != "")
 	when(FeatureConsoleFiles, !c.Console.In.IsZero() || !c.Console.Out.IsZero())
+	when(FeatureVirtioConsole, c.Console.Virtio)
 	when(FeatureHypervisorLog, !c.Log.IsZero())
 	when(FeatureInstanceID, !c.InstanceID.IsZero())
 	when(FeatureLabels, len(c.Labels) > 0)

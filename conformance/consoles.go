@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -81,6 +82,11 @@ func consoleCases() []Case {
 			},
 		},
 		{
+			Name: "console/size", Features: []polyvisor.Feature{polyvisor.FeatureConsole, polyvisor.FeatureVirtioConsole}, Talks: true, Words: []string{"Size"},
+			Rule: "What is typed on a virtio console reaches the guest and what it prints is read; the console is a ConsoleResizer, and the guest sees the size that it sets, also when that changes, and after another has taken the console over, who alone can change it then.",
+			Run:  consoleSize,
+		},
+		{
 			Name: "console/hypervisor-log", Features: []polyvisor.Feature{polyvisor.FeatureHypervisorLog},
 			Rule:  "The file of Config.Log takes what the hypervisor has to say, at least something for each run; what was in the file stays.",
 			Seeds: []string{"AVirtualMachine_createRaw", "logFd"},
@@ -101,6 +107,43 @@ func consoleCases() []Case {
 			},
 		},
 	}
+}
+
+func consoleSize(c *C) {
+	d := c.started("sized", func(cfg *polyvisor.Config) { cfg.Console.Virtio = true })
+	t := c.talk(d)
+	sees := func(cols, rows int) {
+		want := fmt.Sprintf("%d %d", cols, rows)
+		c.eventually("the guest sees a terminal of "+want, func() bool {
+			return strings.TrimSpace(t.ask(c.h.Guest.Size)) == want
+		})
+	}
+	resize := func(cols, rows uint16) {
+		r, ok := t.rwc.(polyvisor.ConsoleResizer)
+		if !ok {
+			c.Fatalf("the console is no ConsoleResizer")
+		}
+		c.ok(r.Resize(c.ctx, cols, rows), "resize")
+	}
+	sees(0, 0)
+	resize(132, 43)
+	sees(132, 43)
+	resize(80, 24)
+	sees(80, 24)
+	t.ask(c.h.Guest.Echo + " before the end")
+	old := t
+	taken := c.console(d, polyvisor.ConsoleOptions{Force: true})
+	c.check(errors.Is(old.ended(), polyvisor.ErrBusy), "the console was taken over")
+	c.fails(old.rwc.(polyvisor.ConsoleResizer).Resize(c.ctx, 1, 1), "resize of a console that was taken over", polyvisor.CodeBusy)
+	t = taken
+	t.await("\nbefore the end")
+	t.await(c.h.Guest.Prompt)
+	sees(80, 24)
+	resize(81, 25)
+	sees(81, 25)
+	plain := c.console(c.started("plain"), polyvisor.ConsoleOptions{})
+	_, ok := plain.rwc.(polyvisor.ConsoleResizer)
+	c.check(!ok, "the console of a domain without a virtio console is a ConsoleResizer")
 }
 
 func read(c *C, path string) string {

@@ -138,6 +138,7 @@ var settings = map[polyvisor.Feature]func(c *C, cfg *polyvisor.Config){
 	polyvisor.FeaturePreserve:        func(_ *C, cfg *polyvisor.Config) { cfg.OnCrash = polyvisor.ActionPreserve },
 	polyvisor.FeatureRenameRestart:   func(_ *C, cfg *polyvisor.Config) { cfg.OnCrash = polyvisor.ActionRenameRestart },
 	polyvisor.FeatureConsoleFiles:    func(c *C, cfg *polyvisor.Config) { cfg.Console.Out = polyvisor.Path(c.path("written")) },
+	polyvisor.FeatureVirtioConsole:   func(_ *C, cfg *polyvisor.Config) { cfg.Console.Virtio = true },
 	polyvisor.FeatureHypervisorLog:   func(c *C, cfg *polyvisor.Config) { cfg.Log = polyvisor.Path(c.path("written")) },
 	polyvisor.FeatureInstanceID:      func(_ *C, cfg *polyvisor.Config) { cfg.InstanceID = polyvisor.InstanceID{1} },
 	polyvisor.FeatureFirmware: func(c *C, cfg *polyvisor.Config) {

@@ -265,7 +265,7 @@ var obeyed = map[string]string{
 	"VCPU": "config/affinity", "VCPU.Number": "config/affinity", "VCPU.Affinity": "config/affinity", "VCPU.Weight": noWord,
 	"Boot.Kernel.Path": "life/start-fails", "Boot.Initrd.Path": "config/kernel", "Boot.CommandLine": "config/command-line", "Boot.Firmware.Path": "files/missing",
 	"Boot.Kernel.Open": "files/ownership", "Boot.Initrd.Open": "files/open", "Boot.Firmware.Open": "files/open",
-	"Console.Log": "console/log", "Console.Out.Path": "console/files", "Console.In.Path": "console/files", "Log.Path": "console/hypervisor-log",
+	"Console.Log": "console/log", "Console.Virtio": "console/size", "Console.Out.Path": "console/files", "Console.In.Path": "console/files", "Log.Path": "console/hypervisor-log",
 	"Console.Out.Open": "files/open", "Console.In.Open": "files/open", "Log.Open": "files/open",
 	"Disks": "files/missing", "Disks.Target": "stats/domain", "Disks.Source.Path": "device/disk-config", "Disks.Source.Open": "files/run-keeps-them",
 	"Disks.Format": "the suite has no image that is not raw", "Disks.Mode": "files/writable", "Disks.Serial": noWord, "Disks.Cache": "the host would have to lose its power", "Disks.Queues": noWord,

@@ -25,6 +25,7 @@ var settingOf = map[polyvisor.Feature]func(*polyvisor.Config) bool{
 	polyvisor.FeaturePreserve:        func(c *polyvisor.Config) bool { return c.OnCrash == polyvisor.ActionPreserve },
 	polyvisor.FeatureRenameRestart:   func(c *polyvisor.Config) bool { return c.OnCrash == polyvisor.ActionRenameRestart },
 	polyvisor.FeatureConsoleFiles:    func(c *polyvisor.Config) bool { return !c.Console.Out.IsZero() },
+	polyvisor.FeatureVirtioConsole:   func(c *polyvisor.Config) bool { return c.Console.Virtio },
 	polyvisor.FeatureHypervisorLog:   func(c *polyvisor.Config) bool { return c.Log.Path != "" },
 	polyvisor.FeatureInstanceID:      func(c *polyvisor.Config) bool { return !c.InstanceID.IsZero() },
 	polyvisor.FeatureFirmware:        func(c *polyvisor.Config) bool { return !c.Boot.Firmware.IsZero() },

@@ -319,6 +319,10 @@ var waitFaults = []fault{
 		})},
 	{name: "a reboot is told as a shutdown", of: "wait/reasons", says: "want reboot", stop: rewrite(polyvisor.StopReboot, polyvisor.StopShutdown)},
 	{name: "the console swallows digits", of: "console/dialogue", says: "the guest was to print", stream: swallow("8")},
+	{name: "the size of the terminal is dropped", of: "console/size", says: "the guest sees a terminal of 132 43", stream: func(s io.ReadWriteCloser) io.ReadWriteCloser {
+		return sizeless{s}
+	}},
+	{name: "virtio consoles have no size", of: "console/size", says: "no ConsoleResizer", stream: func(s io.ReadWriteCloser) io.ReadWriteCloser { return lingering{s} }},
 	{name: "nothing is replayed", of: "console/replay", says: `does not print "\nremembered"`, stream: swallow("remembered")},
 	{name: "every opening takes the console over", of: "console/one-owner", says: "a second owner: succeeded",
 		op: on("console", func(c *call, next func() error) error {
@@ -349,6 +353,11 @@ func (s lingering) Write(p []byte) (int, error) {
 	time.Sleep(50 * time.Millisecond)
 	return n, err
 }
+
+// sizeless is a console that tells no guest of a size.
+type sizeless struct{ io.ReadWriteCloser }
+
+func (sizeless) Resize(context.Context, uint16, uint16) error { return nil }
 
 func swallow(text string) func(io.ReadWriteCloser) io.ReadWriteCloser {
 	return func(s io.ReadWriteCloser) io.ReadWriteCloser { return &stream{ReadWriteCloser: s, without: text} }

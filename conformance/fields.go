@@ -131,6 +131,7 @@ func (c *C) fullConfig(name string) *polyvisor.Config {
 	when(polyvisor.FeatureConsoleFiles, func() {
 		cfg.Console.In, cfg.Console.Out = polyvisor.Path(c.file("in", nil)), polyvisor.Path(c.path("out"))
 	})
+	when(polyvisor.FeatureVirtioConsole, func() { cfg.Console.Virtio = true })
 	when(polyvisor.FeatureHypervisorLog, func() { cfg.Log = polyvisor.Path(c.path("hypervisor.log")) })
 	for _, k := range deviceKinds {
 		when(k.need, func() {

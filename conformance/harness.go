@@ -134,6 +134,9 @@ type Guest struct {
 	// Random, followed by a space and a number up to 64, prints as many bytes of the
 	// random number generator, or the same each time if there is none.
 	Random string
+	// Size prints the numbers of columns and of rows of the guest's terminal,
+	// 0 and 0 while they are not known.
+	Size string
 }
 
 // BuiltinGuest gives the words of the built-in guest of this project's drivers.
@@ -144,18 +147,18 @@ func BuiltinGuest() *Guest {
 		Prompt: "pv> ", Echo: "echo", CPUs: "cpus", Memory: "mem", Auto: "auto=",
 		PowerOff: "poweroff", Reboot: "reboot", Crash: "crash", Busy: "spin",
 		Fill: "fill", Sum: "sum",
-		Read: "read", Write: "write", Flush: "flush", Send: "send", NICs: "nics", Put: "put", Cat: "cat", Random: "random",
+		Read: "read", Write: "write", Flush: "flush", Send: "send", NICs: "nics", Put: "put", Cat: "cat", Random: "random", Size: "size",
 	}
 }
 
-// WithoutDevices gives the guest without the words about disks, NICs, shares and
-// random numbers, for one that has no drivers for them: the cases about devices then
+// WithoutDevices gives the guest without the words about disks, NICs, shares, random
+// numbers and virtio consoles, for one that has no drivers for them: the cases about devices then
 // see what the host can see. g may be nil.
 func (g *Guest) WithoutDevices() *Guest {
 	if g == nil {
 		return nil
 	}
 	c := *g
-	c.Read, c.Write, c.Flush, c.Send, c.NICs, c.Put, c.Cat, c.Random = "", "", "", "", "", "", "", ""
+	c.Read, c.Write, c.Flush, c.Send, c.NICs, c.Put, c.Cat, c.Random, c.Size = "", "", "", "", "", "", "", "", ""
 	return &c
 }

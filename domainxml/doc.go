@@ -61,7 +61,7 @@
 //	devices/controller            of types pci, usb, ide, sata, scsi, virtio-serial:
 //	                              what hangs on them is read or refused itself
 //	devices/input                 mouse and keyboard on bus ps2
-//	devices/console               the twin of the serial port
+//	devices/console               the twin of the serial port, or alone (a virtio one is Console.Virtio)
 //	devices/video, audio          of the type none
 //	devices/panic                 models isa and pvpanic: a crash is told in any case
 //	address, alias of a device    given by the hypervisor

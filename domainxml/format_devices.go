@@ -105,7 +105,11 @@ func deviceList(c *polyvisor.Config) *libvirtxml.DomainDeviceList {
 		serial.Log = &libvirtxml.DomainChardevLog{File: c.Console.Log, Append: "on"}
 		console.Log = serial.Log
 	}
-	list.Serials = append(list.Serials, serial)
+	if c.Console.Virtio {
+		console.Target.Type = "virtio"
+	} else {
+		list.Serials = append(list.Serials, serial)
+	}
 	list.Consoles = append(list.Consoles, console)
 	return list
 }

@@ -109,7 +109,7 @@ func (r *reader) plumbing(list *node) {
 	}
 }
 
-// console reads the first serial port, and the console that stands for it.
+// console reads the first serial port, and the console that stands for it; or, without a port, the virtio console.
 func (r *reader) console(list *node, c *polyvisor.Config) {
 	ports := list.all("serial")
 	for i, n := range append(ports, list.all("console")...) {
@@ -125,7 +125,9 @@ func (r *reader) console(list *node, c *polyvisor.Config) {
 			s.skip() // the pty of a run
 		}
 		if t := r.one(n, "target"); t != nil {
-			if twin {
+			if twin && len(ports) == 0 {
+				c.Console.Virtio = r.only(t, "type", "serial", "virtio") == "virtio"
+			} else if twin {
 				r.only(t, "type", "serial")
 			} else {
 				r.only(t, "type", "isa-serial")

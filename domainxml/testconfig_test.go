@@ -135,7 +135,7 @@ func random(r *rand.Rand) *polyvisor.Config {
 	} else if some() {
 		c.Boot.Firmware.Path = text(1, 9)
 	}
-	c.Console.Log = text(0, 3)
+	c.Console.Log, c.Console.Virtio = text(0, 3), c.UUID[1]%2 == 0
 	c.Console.In.Path, c.Console.Out.Path, c.Log.Path = text(0, 3), text(0, 3), text(0, 3)
 	mode := func() polyvisor.DeviceMode { return polyvisor.DeviceMode(r.IntN(4)) }
 	for i := range r.IntN(4) {

@@ -45,6 +45,7 @@ func init() {
 		{"cat", "cat SHARE FILE", "print a file in it", (*guest).doCat},
 		{"put", "put SHARE FILE TEXT", "write one", (*guest).doPut},
 		{"random", "random N", "take N random bytes", (*guest).doRandom},
+		{"size", "size", "columns and rows of the terminal", func(g *guest, _ string) { g.printf("%d %d\n", g.r.cols, g.r.rows) }},
 		{"facts", "facts", "what else the guest knows about itself", (*guest).doFacts},
 		{"button", "button off|ignore|hold", "what the power button does; hold never ends", (*guest).doButton},
 		{"block", "block", "wait for a resource until a key is pressed", (*guest).doBlock},

@@ -74,6 +74,9 @@ func (i *instance) OpenConsole(ctx context.Context, o polyvisor.ConsoleOptions) 
 		}
 		i.c.consoles[n] = struct{}{}
 		con = n
+		if g.r.config.Console.Virtio {
+			con = &sizedConsole{n}
+		}
 		return nil
 	})
 	if err != nil && con != nil {
@@ -81,6 +84,23 @@ func (i *instance) OpenConsole(ctx context.Context, o polyvisor.ConsoleOptions) 
 		con = nil
 	}
 	return con, err
+}
+
+// sizedConsole is one whose terminal has a size.
+type sizedConsole struct{ *console }
+
+// Resize tells the guest the size of the terminal.
+func (n *sizedConsole) Resize(ctx context.Context, cols, rows uint16) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	n.c.h.mu.Lock()
+	defer n.c.h.unlock()
+	if n.err != nil {
+		return n.err
+	}
+	n.g.r.cols, n.g.r.rows = cols, rows
+	return nil
 }
 
 // failLocked ends the console.

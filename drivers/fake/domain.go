@@ -34,16 +34,17 @@ type waiters struct {
 
 // run is the time from a start to its end.
 type run struct {
-	d       *domain
-	id      int
-	config  *polyvisor.Config
-	state   polyvisor.State // Running, Blocked, Paused, ShuttingDown or, preserved, Crashed
-	ended   *polyvisor.Stop // what was preserved, and why it ended
-	fresh   bool            // no guest code has run
-	frozen  bool            // while its state is written to a file
-	files   *files          // nil if it has none
-	guest   *guest          // nil as long as nobody has looked
-	balloon *uint64         // size asked for while the guest could not answer
+	d          *domain
+	id         int
+	config     *polyvisor.Config
+	state      polyvisor.State // Running, Blocked, Paused, ShuttingDown or, preserved, Crashed
+	ended      *polyvisor.Stop // what was preserved, and why it ended
+	fresh      bool            // no guest code has run
+	frozen     bool            // while its state is written to a file
+	files      *files          // nil if it has none
+	guest      *guest          // nil as long as nobody has looked
+	cols, rows uint16          // of the console's terminal
+	balloon    *uint64         // size asked for while the guest could not answer
 
 	began time.Time     // of the time that runs; zero while it stands
 	ran   time.Duration // what ran before

@@ -10,7 +10,7 @@ import (
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/vmmproc"
 )
 
-// OpenConsole connects to the first serial port.
+// OpenConsole connects to the guest's console.
 func (i *instance) OpenConsole(ctx context.Context, o polyvisor.ConsoleOptions) (io.ReadWriteCloser, error) {
 	var con *vmmproc.Console
 	err := i.control(ctx, func(c *vmmproc.Client) (err error) {
@@ -20,7 +20,23 @@ func (i *instance) OpenConsole(ctx context.Context, o polyvisor.ConsoleOptions) 
 	if err != nil {
 		return nil, err
 	}
+	c, err := i.Config(ctx)
+	if err != nil {
+		con.Close()
+		return nil, err
+	}
+	if c.Console.Virtio {
+		return sizedConsole{console{con}}, nil
+	}
 	return console{con}, nil
+}
+
+// sizedConsole is a virtio console.
+type sizedConsole struct{ console }
+
+// Resize tells the guest the size of the terminal.
+func (c sizedConsole) Resize(ctx context.Context, cols, rows uint16) error {
+	return classify(c.Console.Resize(ctx, cols, rows))
 }
 
 // console gives errors their class.

@@ -34,6 +34,7 @@ func (d *driver) prepareDevices(ctx context.Context, c *polyvisor.Config, s *vmm
 		}
 		s.NICs = append(s.NICs, nic)
 	}
+	s.VirtioConsole = c.Console.Virtio
 	if c.RNG != nil {
 		s.RNG = &vmm.RNG{BytesPerSecond: uint64(c.RNG.BytesPerSecond)}
 		switch c.RNG.Source {

@@ -190,6 +190,7 @@ const (
 // never are the features that no hypervisor has through libvirt.
 var never = map[polyvisor.Feature]string{
 	polyvisor.FeatureOpenFiles:      reasonOpenFiles,
+	polyvisor.FeatureVirtioConsole:  "libvirt has no call that tells a guest the size of a terminal; DefineXML takes a virtio console",
 	polyvisor.FeatureConsoleFiles:   "libvirt connects a serial port to one thing, which is the console here; use the console or its log",
 	polyvisor.FeatureHypervisorLog:  "libvirt keeps the logs of hypervisors in files of its own choice",
 	polyvisor.FeaturePortForwards:   "it takes libvirt 9.0 with passt and a guest that was tried with it; use XML",

@@ -14,12 +14,15 @@
 //	cpus          the number of processors, after those that were plugged in are on
 //	mib           the machine's memory in MiB, less what a balloon has taken
 //	echo TEXT     prints TEXT
+//	flood BYTES   prints as many bytes and more
 //	idle          sleeps for ever
 //	spin [all]    computes for ever, on one processor or on all
 //	poweroff      powers off
 //	reboot        restarts; the kernel parameter reboot= says how
 //	panic         makes the kernel panic; the parameter panic= says what follows
 //	crash         the same, and a reset that follows is a triple fault
+//
+// With a virtio console init talks on that as soon as its driver is there.
 //
 // A press of the ACPI power button powers off too, whatever the guest does,
 // when its modules are there. testguest.auto=report,poweroff on the kernel

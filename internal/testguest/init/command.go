@@ -3,12 +3,13 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-const help = "report, uptime, mem, cpus, mib, echo TEXT, idle, spin [all], read DISK SECTOR, write DISK SECTOR TEXT, flush DISK, nics, queues, virtio, address A.B.C.D/BITS [NIC], echo-server PORT, echo-client A.B.C.D PORT, pci, random BYTES, poweroff, reboot, panic, crash"
+const help = "report, uptime, mem, cpus, mib, echo TEXT, flood BYTES, idle, spin [all], read DISK SECTOR, write DISK SECTOR TEXT, flush DISK, nics, queues, virtio, size, address A.B.C.D/BITS [NIC], echo-server PORT, echo-client A.B.C.D PORT, pci, random BYTES, poweroff, reboot, panic, crash"
 
 // obey runs one command line.
 func obey(line string) {
@@ -29,6 +30,12 @@ func obey(line string) {
 		}
 	case "echo":
 		say(arg)
+	case "flood":
+		n, _ := strconv.Atoi(arg)
+		for line := strings.Repeat("flood ", 13); n > 0; n -= len(line) + 1 {
+			say(line)
+		}
+		say("flooded")
 	case "idle":
 		say(prefix + "idle")
 		sleepForEver()

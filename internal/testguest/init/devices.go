@@ -32,6 +32,14 @@ func onDevice(cmd, arg string) bool {
 			attr := func(file string) string { return strings.TrimSpace(read("/sys/class/net/" + name + "/" + file)) }
 			say(name + " " + attr("address") + " " + attr("mtu"))
 		}
+	case "size":
+		// Of the terminal, 0 and 0 as long as nobody has told.
+		ws, err := unix.IoctlGetWinsize(1, unix.TIOCGWINSZ)
+		if err != nil {
+			say(prefix + "error=size: " + err.Error())
+			return true
+		}
+		say(strconv.Itoa(int(ws.Col)) + " " + strconv.Itoa(int(ws.Row)))
 	case "queues":
 		for _, name := range names("/sys/class/net") {
 			if name == "lo" {

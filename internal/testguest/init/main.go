@@ -32,6 +32,7 @@ func main() {
 	if hasVirtio() {
 		loadModules("/modules", "devices")
 		findDisks()
+		virtioConsole()
 	}
 	watchPowerButton()
 	auto(read("/proc/cmdline"))
@@ -46,6 +47,21 @@ func main() {
 		if !dialogue.obey(line) {
 			obey(line)
 		}
+	}
+}
+
+// virtioConsole talks on the virtio console from now on, if there is one.
+func virtioConsole() {
+	const path = "/dev/hvc0"
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT || err == unix.ENODEV {
+		return
+	}
+	for to := 0; to < 3 && err == nil; to++ {
+		err = unix.Dup3(fd, to, 0)
+	}
+	if err != nil {
+		say(prefix + "error=" + path + ": " + err.Error())
 	}
 }
 

@@ -16,6 +16,6 @@ func Guest() *conformance.Guest {
 	return &conformance.Guest{
 		Prompt: prompt + " ", Echo: "echo", CPUs: "cpus", Memory: "mib", Auto: "testguest.rest=",
 		PowerOff: "poweroff", Reboot: "reboot", Crash: "panic", Busy: "spin",
-		Read: "read", Write: "write", Flush: "flush", NICs: "nics", Random: "random",
+		Read: "read", Write: "write", Flush: "flush", NICs: "nics", Random: "random", Size: "size",
 	}
 }

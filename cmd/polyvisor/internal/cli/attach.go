@@ -12,6 +12,10 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/term"
+
+	"github.com/polyvisor/polyvisor"
 )
 
 const (
@@ -50,6 +54,9 @@ type attachment struct {
 	out io.Writer
 	in  *stdinReader
 	tty *terminal // nil if standard input is not one
+	// resized has one when the terminal may have another size; nil if the console
+	// has none.
+	resized chan struct{}
 
 	ends   chan end      // the first one counts
 	quit   chan struct{} // closed when the attachment is over
@@ -98,10 +105,20 @@ func (a *app) attach(ctx context.Context, con io.ReadWriteCloser, onSignal func(
 			a.stderr.setRaw(false)
 		}()
 		more = append(more, syscall.SIGQUIT)
+		if _, ok := con.(polyvisor.ConsoleResizer); ok {
+			at.resized = make(chan struct{}, 1)
+			at.resized <- struct{}{}
+			more = append(more, syscall.SIGWINCH)
+		}
 	}
 	defer a.signals.redirect(func(sig syscall.Signal) {
 		switch sig {
 		case syscall.SIGPIPE:
+		case syscall.SIGWINCH:
+			select {
+			case at.resized <- struct{}{}:
+			default:
+			}
 		case syscall.SIGINT, syscall.SIGTERM:
 			if onSignal == nil || onSignal(sig) {
 				at.end(end{kind: endSignal, sig: sig})
@@ -113,6 +130,9 @@ func (a *app) attach(ctx context.Context, con io.ReadWriteCloser, onSignal func(
 	at.spawn(at.copyOutput)
 	at.spawn(at.readInput)
 	at.spawn(at.writeInput)
+	if at.resized != nil {
+		at.spawn(func() { at.tellSize(ctx) })
+	}
 	e := at.wait(ctx, stopped)
 	at.close()
 	select {
@@ -227,6 +247,33 @@ func (at *attachment) readInput() {
 		}
 		// The end of another input does not end the machine.
 		return
+	}
+}
+
+// tellSize tells the guest the size of the terminal, now and whenever it changes.
+func (at *attachment) tellSize(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	at.wg.Go(func() {
+		select {
+		case <-at.quit:
+			cancel() // a call that is under way, too
+		case <-ctx.Done():
+		}
+	})
+	for {
+		select {
+		case <-at.resized:
+		case <-at.quit:
+			return
+		}
+		cols, rows, err := term.GetSize(at.tty.fd)
+		if err == nil {
+			err = at.con.(polyvisor.ConsoleResizer).Resize(ctx, uint16(cols), uint16(rows))
+		}
+		if err != nil {
+			return // the terminal or the console is gone, which others tell
+		}
 	}
 }
 

@@ -128,10 +128,10 @@ func TestRunConfig(t *testing.T) {
 		want polyvisor.Config
 	}{
 		{"--name a", polyvisor.Config{Name: "a", Memory: polyvisor.DefaultMemory, VCPUs: 1, OnReboot: polyvisor.ActionDestroy}},
-		{"--name b --memory 1GiB --vcpus 4 --kernel k --initrd i --title T --console-log log --on-crash restart", polyvisor.Config{
+		{"--name b --memory 1GiB --vcpus 4 --kernel k --initrd i --title T --console-log log --virtio-console --on-crash restart", polyvisor.Config{
 			Name: "b", Title: "T", Memory: polyvisor.GiB, VCPUs: 4, OnReboot: polyvisor.ActionDestroy, OnCrash: polyvisor.ActionRestart,
 			Boot:    polyvisor.Boot{Kernel: polyvisor.Path(abs("k")), Initrd: polyvisor.Path(abs("i")), CommandLine: "console=ttyS0"},
-			Console: polyvisor.ConsoleConfig{Log: abs("log")}}},
+			Console: polyvisor.ConsoleConfig{Log: abs("log"), Virtio: true}}},
 		{"--name c --kernel k --cmdline=", polyvisor.Config{
 			Name: "c", Memory: polyvisor.DefaultMemory, VCPUs: 1, OnReboot: polyvisor.ActionDestroy,
 			Boot: polyvisor.Boot{Kernel: polyvisor.Path(abs("k"))}}},

@@ -30,6 +30,7 @@ type runFlags struct {
 	onPoweroff, onReboot    string
 	onCrash                 string
 	remove, detach          bool
+	virtioConsole           bool
 	devices                 deviceFlags
 	named                   bool // the name is made up, the user must be told
 }
@@ -46,6 +47,7 @@ func (f *runFlags) register(c *cobra.Command) {
 	fl.StringVarP(&f.initrd, "initrd", "i", "", "initial RAM disk")
 	fl.StringVarP(&f.cmdline, "cmdline", "a", "", "command line of the kernel (default \""+serialCommandLine+"\" with --kernel)")
 	fl.StringVar(&f.consoleLog, "console-log", "", "file to which what the guest prints is appended")
+	fl.BoolVar(&f.virtioConsole, "virtio-console", false, "make the guest's console a virtio console (hvc0), which knows the size of the terminal")
 	fl.StringVar(&f.onPoweroff, "on-poweroff", "", "what follows when the guest powers off: destroy, restart, preserve or rename-restart (default destroy)")
 	fl.StringVar(&f.onReboot, "on-reboot", "", "what follows when the guest reboots: destroy, restart, preserve or rename-restart (default destroy)")
 	fl.StringVar(&f.onCrash, "on-crash", "", "what follows when the guest crashes: destroy, restart, preserve or rename-restart (default destroy)")
@@ -107,19 +109,20 @@ func (a *app) runConfig(f *runFlags, file string, given func(flag string) bool) 
 	}
 	config.Disks, config.NICs = append(config.Disks, fromFlags.Disks...), append(config.NICs, fromFlags.NICs...)
 	for flag, set := range map[string]func(){
-		"firmware":    func() { config.Boot.Firmware = fromFlags.Boot.Firmware },
-		"rng":         func() { config.RNG = fromFlags.RNG },
-		"name":        func() { config.Name = f.name },
-		"title":       func() { config.Title = f.title },
-		"memory":      func() { config.Memory = polyvisor.Bytes(f.memory) },
-		"vcpus":       func() { config.VCPUs = f.vcpus },
-		"kernel":      func() { config.Boot.Kernel = fromFlags.Boot.Kernel },
-		"initrd":      func() { config.Boot.Initrd = fromFlags.Boot.Initrd },
-		"cmdline":     func() { config.Boot.CommandLine = f.cmdline },
-		"console-log": func() { config.Console.Log = fromFlags.Console.Log },
-		"on-poweroff": func() { config.OnPoweroff = polyvisor.Action(f.onPoweroff) },
-		"on-reboot":   func() { config.OnReboot = polyvisor.Action(f.onReboot) },
-		"on-crash":    func() { config.OnCrash = polyvisor.Action(f.onCrash) },
+		"firmware":       func() { config.Boot.Firmware = fromFlags.Boot.Firmware },
+		"rng":            func() { config.RNG = fromFlags.RNG },
+		"name":           func() { config.Name = f.name },
+		"title":          func() { config.Title = f.title },
+		"memory":         func() { config.Memory = polyvisor.Bytes(f.memory) },
+		"vcpus":          func() { config.VCPUs = f.vcpus },
+		"kernel":         func() { config.Boot.Kernel = fromFlags.Boot.Kernel },
+		"initrd":         func() { config.Boot.Initrd = fromFlags.Boot.Initrd },
+		"cmdline":        func() { config.Boot.CommandLine = f.cmdline },
+		"virtio-console": func() { config.Console.Virtio = f.virtioConsole },
+		"console-log":    func() { config.Console.Log = fromFlags.Console.Log },
+		"on-poweroff":    func() { config.OnPoweroff = polyvisor.Action(f.onPoweroff) },
+		"on-reboot":      func() { config.OnReboot = polyvisor.Action(f.onReboot) },
+		"on-crash":       func() { config.OnCrash = polyvisor.Action(f.onCrash) },
 	} {
 		if given(flag) {
 			set()

@@ -43,8 +43,14 @@ func openPTY(t *testing.T) (master, tty *os.File) {
 
 func onTerminal(t *testing.T, args ...string) *screen {
 	t.Helper()
+	return onTerminalOf(t, 80, 24, args...)
+}
+
+func onTerminalOf(t *testing.T, cols, rows uint16, args ...string) *screen {
+	t.Helper()
 	master, tty := openPTY(t)
-	var err error
+	err := pty.Setsize(tty, &pty.Winsize{Cols: cols, Rows: rows})
+	require.NoError(t, err)
 	s := &screen{t: t, master: master, tty: tty, code: make(chan int, 1), shown: make(chan struct{})}
 	s.before, err = term.GetState(int(tty.Fd()))
 	require.NoError(t, err)
@@ -209,4 +215,25 @@ func TestTerminalAfterPanic(t *testing.T) {
 	after, err := term.GetState(int(tty.Fd()))
 	require.NoError(t, err)
 	require.Equal(t, before, after)
+}
+
+// The guest of a virtio console sees the size of the terminal, also when that changes.
+func TestTerminalSize(t *testing.T) {
+	uri := fakeURI(t, "")
+	s := onTerminalOf(t, 100, 30, "-c", uri, "run", "--name", "web", "--virtio-console")
+	s.out.expect(t, "pv> ")
+	sees := func(want string) {
+		require.Eventually(t, func() bool {
+			s.typed("size\r")
+			s.out.expect(t, "pv> ")
+			return strings.Contains(s.out.String(), "\n"+want+"\r\n")
+		}, patience, 10*time.Millisecond)
+	}
+	sees("100 30")
+	require.NoError(t, pty.Setsize(s.master, &pty.Winsize{Cols: 132, Rows: 43}))
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGWINCH)) // the terminal is not this process's own
+	sees("132 43")
+	s.typed("poweroff\r")
+	require.Zero(t, s.end())
+	s.restored()
 }

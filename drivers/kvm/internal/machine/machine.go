@@ -64,12 +64,12 @@ type machine struct {
 	reset atomic.Bool
 }
 
-func (a *machine) Start() error                  { return coded(a.m.Start()) }
-func (a *machine) StartPaused() error            { return coded(a.m.StartPaused()) }
+func (a *machine) Start() error                      { return coded(a.m.Start()) }
+func (a *machine) StartPaused() error                { return coded(a.m.StartPaused()) }
 func (a *machine) Suspend(ctx context.Context) error { return coded(a.m.Suspend(ctx)) }
-func (a *machine) Resume(context.Context) error  { return coded(a.m.Resume()) }
-func (a *machine) PowerButton() error            { return coded(a.m.PowerButton()) }
-func (a *machine) Close() error                  { return a.m.Close() }
+func (a *machine) Resume(context.Context) error      { return coded(a.m.Resume()) }
+func (a *machine) PowerButton() error                { return coded(a.m.PowerButton()) }
+func (a *machine) Close() error                      { return a.m.Close() }
 
 func (a *machine) Reset() error {
 	a.reset.Store(true)
@@ -148,6 +148,13 @@ func (a *machine) Input(ctx context.Context, p []byte) (int, error) {
 		return n, vmmproc.ErrMachineEnded
 	}
 	return n, err
+}
+
+func (a *machine) ResizeConsole(cols, rows uint16) error {
+	if !a.m.Resize(cols, rows) {
+		return &vmmproc.Error{Code: vmmproc.CodeUnsupported, Message: "a serial port's terminal has no size; give the domain a virtio console"}
+	}
+	return nil
 }
 
 // codes says which code an error of the machine travels with.

@@ -26,7 +26,8 @@ const (
 type Options struct {
 	// Device is the KVM device, normally and when empty kvmapi.DevicePath.
 	Device string
-	// Console receives what the guest prints, on a processor's thread: it must not block for long. Nil discards.
+	// Console receives what the guest prints, on a processor's thread and, with a virtio console, in a goroutine of that
+	// at the same time. It must not block for long. Nil discards.
 	Console io.Writer
 	// Files are what devices of the Spec name. They stay the caller's, and open until Close has returned.
 	Files map[string]*os.File

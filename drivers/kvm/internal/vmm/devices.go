@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/kvmapi"
+	hvc "github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio/console"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio/rng"
 )
 
@@ -19,9 +20,10 @@ type memory interface {
 
 // devices are those of the Spec.
 type devices struct {
-	disks []*blockDevice
-	nics  []*networkDevice
-	rng   *rng.Device
+	disks   []*blockDevice
+	nics    []*networkDevice
+	rng     *rng.Device
+	console *hvc.Device
 }
 
 // addDevices puts the devices of the Spec onto a PCI bus, which there is only if there are any.
@@ -79,6 +81,13 @@ func (m *Machine) addDevices(sys *kvmapi.System, opts Options) error {
 		}
 		m.devices.rng = rng.New(rng.Config{Source: source, BytesPerSecond: s.BytesPerSecond, OnError: failed("rng")})
 		if err := b.add("rng", m.devices.rng, m.mem, failed("rng")); err != nil {
+			return err
+		}
+	}
+	if m.spec.VirtioConsole {
+		m.devices.console = hvc.New(hvc.Config{Output: opts.Console})
+		m.undo.add(func() error { m.devices.console.Close(); return nil })
+		if err := b.add("console", m.devices.console, m.mem, failed("console")); err != nil {
 			return err
 		}
 	}

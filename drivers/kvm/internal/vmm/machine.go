@@ -200,6 +200,9 @@ func (m *Machine) supervise() {
 		m.pci.stop() // whoever hears of the end finds nothing at work on disks and networks
 	}
 	m.platform.close()
+	if m.devices.console != nil {
+		m.devices.console.Close()
+	}
 	m.mu.Lock()
 	m.state = StateStopped
 	m.mu.Unlock()
@@ -243,7 +246,19 @@ func (m *Machine) Done() <-chan struct{} { return m.done }
 // Input gives what was typed to the guest's console and waits while the guest does not read: until ctx ends or the
 // machine stops. n is how many bytes were taken, also with an error.
 func (m *Machine) Input(ctx context.Context, p []byte) (n int, err error) {
+	if c := m.devices.console; c != nil {
+		return c.Feed(ctx, p)
+	}
 	return m.com1.Feed(ctx, p)
+}
+
+// Resize tells the guest the size of its console's terminal, 0 for not known. It is false without a virtio console.
+func (m *Machine) Resize(cols, rows uint16) bool {
+	c := m.devices.console
+	if c != nil {
+		c.Resize(cols, rows)
+	}
+	return c != nil
 }
 
 // Info is a machine at one moment.

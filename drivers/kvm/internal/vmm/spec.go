@@ -23,6 +23,9 @@ type Spec struct {
 	Disks []Disk `json:"disks,omitempty"`
 	NICs  []NIC  `json:"nics,omitempty"`
 	RNG   *RNG   `json:"rng,omitempty"` // a random number generator
+	// VirtioConsole is a virtio console beside the serial port: it takes the input, and what is printed on both goes to
+	// one place.
+	VirtioConsole bool `json:"virtio_console,omitempty"`
 }
 
 // NIC is a network interface.
@@ -57,7 +60,7 @@ type RNG struct {
 }
 
 // hasPCI says whether the machine has devices that want a PCI bus.
-func (s *Spec) hasPCI() bool { return len(s.Disks)+len(s.NICs) > 0 || s.RNG != nil }
+func (s *Spec) hasPCI() bool { return len(s.Disks)+len(s.NICs) > 0 || s.RNG != nil || s.VirtioConsole }
 
 // Boot kinds.
 const (

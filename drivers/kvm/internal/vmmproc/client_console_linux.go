@@ -85,6 +85,17 @@ func (c *Console) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Resize tells the guest the size of the terminal, in characters, 0 for not known.
+// An error matches [ErrTakenOver] if another process took the console.
+func (c *Console) Resize(ctx context.Context, cols, rows uint16) error {
+	cl, err := Dial(ctx, c.dir)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	return cl.call(ctx, opSize, sizeArgs{c.session, cols, rows}, nil)
+}
+
 // CloseWrite says that no more input will come. Output goes on.
 func (c *Console) CloseWrite() error { return closeWrite(c.f) }
 

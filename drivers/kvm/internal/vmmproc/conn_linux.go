@@ -109,6 +109,13 @@ func (c *serverConn) handle(req request) bool {
 		return c.addWait(req)
 	case opCancel:
 		return c.cancel(req)
+	case opSize:
+		var a sizeArgs
+		err := decodeArgs(req, &a)
+		if err == nil {
+			err = s.console.resize(a)
+		}
+		return c.reply(req.ID, struct{}{}, err)
 	case opDetached:
 		var a consoleReply
 		if err := decodeArgs(req, &a); err != nil {

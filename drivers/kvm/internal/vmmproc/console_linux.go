@@ -25,13 +25,16 @@ type console struct {
 	log *consoleLog // nil for none
 	// input gives bytes to the guest, blocking; see Machine.Input.
 	input func(ctx context.Context, p []byte) (int, error)
+	// machine is the one that there is; nil if there is none.
+	machine func() Machine
 
-	mu    sync.Mutex // guards the following
-	ring  ring
-	owner *session
-	last  uint64 // session numbers given out
-	ended [keptReasons]endedSession
-	final bool // nothing more will be written
+	mu         sync.Mutex // guards the following
+	ring       ring
+	owner      *session
+	last       uint64 // session numbers given out
+	ended      [keptReasons]endedSession
+	final      bool // nothing more will be written
+	cols, rows uint16
 
 	sessions sync.WaitGroup
 }
@@ -115,6 +118,36 @@ func (c *console) detach(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.endLocked(s, nil)
+}
+
+// resize is for the owner. Two of them at the same time, or with a reboot, come
+// in one order everywhere.
+func (c *console) resize(a sizeArgs) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.owner == nil || c.owner.id != a.Session {
+		if e := c.ended[a.Session%keptReasons]; e.session == a.Session && e.why != nil {
+			return e.why
+		}
+		return &Error{CodeInvalidArgument, "the size of the terminal is set by the owner of the console; attach to it first"}
+	}
+	if m := c.machine(); m != nil {
+		if err := m.ResizeConsole(a.Cols, a.Rows); err != nil {
+			return err
+		}
+	}
+	c.cols, c.rows = a.Cols, a.Rows
+	return nil
+}
+
+// tellSize tells a machine that has taken the place of another.
+func (c *console) tellSize(m Machine) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cols == 0 && c.rows == 0 {
+		return nil
+	}
+	return m.ResizeConsole(c.cols, c.rows)
 }
 
 // whyEnded gives the reason for which a session was ended by the server.

@@ -93,6 +93,50 @@ func TestConsoleReplayAndTakeover(t *testing.T) {
 	})
 }
 
+// The owner of the console sets the size of the terminal, which outlives the owner
+// and the machine.
+func TestConsoleSize(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		s := testStore(t)
+		require.NoError(t, m.start(t, s, fakeSpec{}, Config{}))
+		cl := dial(t, s)
+		a, err := cl.Console(bg, false)
+		require.NoError(t, err)
+		defer a.Close()
+		sees := func(con *Console, want string) {
+			_, err := con.Write([]byte("size\n"))
+			require.NoError(t, err)
+			expect(t, con, "size "+want+"\n")
+		}
+		sees(a, "0 0")
+		require.NoError(t, a.Resize(bg, 80, 24))
+		sees(a, "80 24")
+		b, err := cl.Console(bg, true)
+		require.NoError(t, err)
+		defer b.Close()
+		require.ErrorIs(t, a.Resize(bg, 1, 1), ErrTakenOver)
+		expect(t, b, "size 80 24\n")
+		sees(b, "80 24")
+		require.NoError(t, b.Resize(bg, 132, 43))
+		sees(b, "132 43")
+		require.NoError(t, cl.Reset(bg))
+		expect(t, b, "boot 1\n")
+		// The new machine learns it when it has begun to run.
+		for said := ""; !strings.Contains(said, "size 132 43"); {
+			_, err := b.Write([]byte("size\necho asked\n"))
+			require.NoError(t, err)
+			said = expect(t, b, "asked\n")
+		}
+		require.ErrorIs(t, (&Console{dir: b.dir, session: 99}).Resize(bg, 1, 1), &Error{Code: CodeInvalidArgument})
+	})
+	s := testStore(t)
+	require.NoError(t, modes[0].start(t, s, fakeSpec{NoSize: true}, Config{}))
+	con, err := dial(t, s).Console(bg, false)
+	require.NoError(t, err)
+	defer con.Close()
+	require.ErrorIs(t, con.Resize(bg, 80, 24), &Error{Code: CodeUnsupported})
+}
+
 func TestFinalOutputReachesTheConsole(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		for range 10 {

@@ -27,6 +27,7 @@ type fakeSpec struct {
 	RebuildError string        `json:"rebuild_error,omitempty"`
 	Deaf         bool          `json:"deaf,omitempty"`   // takes no input
 	Greedy       bool          `json:"greedy,omitempty"` // takes any input and drops it
+	NoSize       bool          `json:"no_size,omitempty"`
 	IgnoreButton bool          `json:"ignore_button,omitempty"`
 	SlowSuspend  time.Duration `json:"slow_suspend,omitempty"`
 	CrashOnBoot  bool          `json:"crash_on_boot,omitempty"`
@@ -39,7 +40,7 @@ type fakeSpec struct {
 
 // fakeMachine has a guest that obeys lines on its console:
 //
-//	echo TEXT | off | reset | crash | flood N | info
+//	echo TEXT | off | reset | crash | flood N | info | size
 type fakeMachine struct {
 	spec fakeSpec
 	env  Env
@@ -52,6 +53,7 @@ type fakeMachine struct {
 	exit    *Exit
 	ended   chan struct{}
 	taken   uint64
+	size    [2]uint16
 }
 
 func fakeFactory(ctx context.Context, raw json.RawMessage, env Env) (Machine, error) {
@@ -140,6 +142,16 @@ func (m *fakeMachine) setPaused(ctx context.Context, p bool) error {
 		return &Error{CodeInvalidState, fmt.Sprintf("paused is %v already, or the machine has ended", m.paused)}
 	}
 	m.paused = p
+	return nil
+}
+
+func (m *fakeMachine) ResizeConsole(cols, rows uint16) error {
+	if m.spec.NoSize {
+		return &Error{CodeUnsupported, "no size"}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.size = [2]uint16{cols, rows}
 	return nil
 }
 
@@ -235,6 +247,11 @@ func (m *fakeMachine) obey(line string) {
 		fmt.Fprintln(m.env.Console, "failed")
 	case line == "taken":
 		fmt.Fprintf(m.env.Console, "taken %d\n", m.taken)
+	case line == "size":
+		m.mu.Lock()
+		cols, rows := m.size[0], m.size[1]
+		m.mu.Unlock()
+		fmt.Fprintf(m.env.Console, "size %d %d\n", cols, rows)
 	case len(line) > 5 && line[:5] == "echo ":
 		fmt.Fprintln(m.env.Console, line[5:])
 	default:

@@ -96,6 +96,9 @@ type Machine interface {
 	// least one byte is taken, ctx ends or the machine has ended
 	// (ErrMachineEnded), and says how many were taken.
 	Input(ctx context.Context, p []byte) (int, error)
+	// ResizeConsole tells the guest the size of the console's terminal, in
+	// characters, 0 for not known. It does not wait for the guest.
+	ResizeConsole(cols, rows uint16) error
 	// Close frees everything. A machine that has not ended is killed first. No
 	// write to the console follows.
 	Close() error

@@ -43,6 +43,7 @@ const (
 	opVCPUs    = "vcpus"
 	opPin      = "pin"
 	opCoreDump = "core-dump"
+	opSize     = "console-size"
 )
 
 // request is a line from a client.
@@ -82,6 +83,12 @@ type consoleArgs struct {
 
 type consoleReply struct {
 	Session uint64 `json:"session"`
+}
+
+type sizeArgs struct {
+	Session uint64 `json:"session"`
+	Cols    uint16 `json:"cols"`
+	Rows    uint16 `json:"rows"`
 }
 
 // detachedReply says why a console session ended; no error means that it has

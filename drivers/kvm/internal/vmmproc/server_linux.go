@@ -102,7 +102,7 @@ func Serve(ctx context.Context, cfg ServeConfig, factory Factory) (*Server, erro
 	}
 	s.hello = Hello{Version: Version, PID: os.Getpid(), Name: cfg.Run.Name, UUID: cfg.Run.UUID.String(), ID: cfg.Run.ID}
 	s.killed, s.kill = context.WithCancel(context.Background())
-	s.console = &console{input: s.input}
+	s.console = &console{input: s.input, machine: func() Machine { m, _ := s.machine(); return m }}
 	if err := s.start(ctx, cfg.commit); err != nil {
 		s.kill()
 		if s.ln != nil {

@@ -203,6 +203,9 @@ func (s *Server) rebuild(old Machine, delay time.Duration) (Machine, error) {
 	close(s.changed)
 	s.changed = make(chan struct{})
 	s.mu.Unlock()
+	if err := s.console.tellSize(m); err != nil {
+		s.log.Error("tell the machine the size of the console's terminal", "err", err)
+	}
 	s.announce(store.EventRebooted)
 	return m, nil
 }
