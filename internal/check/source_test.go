@@ -31,6 +31,7 @@ var (
 		{"registry.go:Register", "a mistake of the program, found when it is initialised"},
 		{"cpuset.go:CPUs", "numbers outside the range are a mistake of the program, as a bad pattern is for regexp.MustCompile; Use and ParseCPUSet return errors"},
 		{"stats.go:statsOfEach", "passes on the panic of a goroutine to the caller, as in a call without one"},
+		{internals + "guestmem/order.go:View", "alignment is what the caller has checked, by guest address; regions begin at pages of the host"},
 		{internals + "pci/function.go:AddCapability", "capabilities are our own and the same for all guests: a test would find it"},
 		{internals + "store/atomic.go:token", "no kernel that has KVM is without getrandom"},
 		{"cmd/polyvisor/internal/cli/attach.go:attach", "passes on the panic of a goroutine, once the terminal is restored"},
