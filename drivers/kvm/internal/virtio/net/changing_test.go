@@ -25,7 +25,7 @@ func TestHeadersThatChange(t *testing.T) {
 	}}
 	w := newTx(b.d, b.d.pairs[0], b.q, features)
 	id := b.drv.Add([][]byte{join(noHeader, frame(100, 1))})
-	_, err := w.drain()
+	_, err := w.Step()
 	require.NoError(t, err)
 	head := b.drv.Bytes(b.drv.Buffers(id)[0].Addr, hdrLen)
 	var stop atomic.Bool
@@ -41,7 +41,7 @@ func TestHeadersThatChange(t *testing.T) {
 	})
 	for s := b.d.Stats(); s.TxPackets < 10000 || s.TxErrors == 0; s = b.d.Stats() {
 		b.drv.Offer(id)
-		_, err := w.drain()
+		_, err := w.Step()
 		require.NoError(t, err)
 	}
 	stop.Store(true)
