@@ -58,6 +58,23 @@ func (w *Watch) allow(from, n uint64) {
 	}
 }
 
+// Beside lets the device also write to its part of the rings of its other queues.
+func (w *Watch) Beside(others ...*Driver) {
+	for _, d := range others {
+		w.allowRing(d)
+	}
+}
+
+func (w *Watch) allowRing(d *Driver) {
+	n := uint64(d.cfg.Size)
+	if d.cfg.Packed {
+		w.allow(d.cfg.Desc, 16*n)
+		w.allow(d.cfg.Device, 4)
+	} else {
+		w.allow(d.cfg.Device, 6+8*n)
+	}
+}
+
 // read collects the buffers to write of all descriptors, also of those that are in no chain. A driver that lets the
 // device write to descriptors makes more of them, so that nothing is known.
 func (w *Watch) read() {
@@ -89,12 +106,7 @@ func (w *Watch) read() {
 			w.moot = w.moot || m.from < t.to && t.from < m.to
 		}
 	}
-	if cfg.Packed {
-		w.allow(cfg.Desc, 16*n)
-		w.allow(cfg.Device, 4)
-	} else {
-		w.allow(cfg.Device, 6+8*n)
-	}
+	w.allowRing(w.d)
 }
 
 // desc reads what both layouts have of a descriptor. Tables of packed queues have their flags where the ring has them.
