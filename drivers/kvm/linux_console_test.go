@@ -24,10 +24,14 @@ func TestLinuxVirtioConsole(t *testing.T) {
 	before, err := d.Stats(ctx(t))
 	require.NoError(t, err)
 
+	asked := 0
 	sees := func(cols, rows int) {
 		want := fmt.Sprintf("\n%d %d\r\n", cols, rows)
 		eventually(t, func() bool {
+			asked++
 			con.write(t, "size")
+			con.write(t, "echo asked")
+			con.await(t, "\nasked\r\n", asked) // a flood of questions would leave it no time to answer
 			return strings.Contains(con.String(), want)
 		}, "the guest does not see %q; it said:\n%s", want, con)
 	}

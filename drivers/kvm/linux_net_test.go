@@ -109,6 +109,7 @@ func TestLinuxNetwork(t *testing.T) {
 		require.NoError(t, err)
 		if e.Type == polyvisor.EventDeviceError {
 			require.Equal(t, nic.String(), e.Device)
+			require.Contains(t, e.Detail, "network back end: ")
 			break
 		}
 	}

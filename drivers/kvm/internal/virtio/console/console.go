@@ -66,7 +66,6 @@ type Device struct {
 	outMu sync.Mutex // an emergency write comes from elsewhere than the rest
 
 	size     atomic.Uint32 // columns, rows << 16
-	told     atomic.Int64  // size as the driver has read it last; -1 before it has
 	stopping atomic.Bool
 	done     sync.WaitGroup
 
@@ -88,7 +87,6 @@ func New(c Config) *Device {
 	}
 	d := &Device{out: c.Output}
 	d.size.Store(uint32(c.Cols) | uint32(c.Rows)<<16)
-	d.told.Store(-1)
 	return d
 }
 
@@ -113,7 +111,6 @@ func (d *Device) ConfigSize() int { return cfgSize }
 func (d *Device) ReadConfig(off int, p []byte) {
 	var b [cfgSize]byte
 	size := d.size.Load()
-	d.told.Store(int64(size))
 	binary.LittleEndian.PutUint16(b[cfgCols:], uint16(size))
 	binary.LittleEndian.PutUint16(b[cfgRows:], uint16(size>>16))
 	binary.LittleEndian.PutUint32(b[cfgPorts:], 1)
@@ -153,8 +150,8 @@ func (d *Device) Start(r *virtio.Run) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.run = r
-	if told := d.told.Load(); told >= 0 && uint32(told) != d.size.Load() {
-		r.ConfigChanged() // it has changed since the driver looked, with nobody to tell
+	if d.size.Load() != 0 {
+		r.ConfigChanged() // Linux does not look before it is told
 	}
 	if q := queue(r, receiveQueue); q != nil {
 		d.input = q

@@ -309,3 +309,12 @@ func FuzzConsole(f *testing.F) {
 		}
 	})
 }
+
+// Linux does not look at the size before it is told of a change.
+func TestSizeIsToldAtStart(t *testing.T) {
+	h := virtiotest.Start(t, New(Config{Cols: 80, Rows: 24}), virtiotest.Options{Features: featureSize})
+	h.WaitConfigInterrupt()
+	h.Reset()
+	h.Begin()
+	h.WaitConfigInterrupt()
+}
