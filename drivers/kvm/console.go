@@ -36,7 +36,7 @@ type sizedConsole struct{ console }
 
 // Resize tells the guest the size of the terminal.
 func (c sizedConsole) Resize(ctx context.Context, cols, rows uint16) error {
-	return classify(c.Console.Resize(ctx, cols, rows))
+	return classify(c.Console.SetSize(ctx, cols, rows))
 }
 
 // console gives errors their class.

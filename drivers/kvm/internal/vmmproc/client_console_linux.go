@@ -85,9 +85,9 @@ func (c *Console) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Resize tells the guest the size of the terminal, in characters, 0 for not known.
+// SetSize tells the guest the size of the terminal, in characters, 0 for not known.
 // An error matches [ErrTakenOver] if another process took the console.
-func (c *Console) Resize(ctx context.Context, cols, rows uint16) error {
+func (c *Console) SetSize(ctx context.Context, cols, rows uint16) error {
 	cl, err := Dial(ctx, c.dir)
 	if err != nil {
 		return err

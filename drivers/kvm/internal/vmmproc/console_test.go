@@ -109,15 +109,15 @@ func TestConsoleSize(t *testing.T) {
 			expect(t, con, "size "+want+"\n")
 		}
 		sees(a, "0 0")
-		require.NoError(t, a.Resize(bg, 80, 24))
+		require.NoError(t, a.SetSize(bg, 80, 24))
 		sees(a, "80 24")
 		b, err := cl.Console(bg, true)
 		require.NoError(t, err)
 		defer b.Close()
-		require.ErrorIs(t, a.Resize(bg, 1, 1), ErrTakenOver)
+		require.ErrorIs(t, a.SetSize(bg, 1, 1), ErrTakenOver)
 		expect(t, b, "size 80 24\n")
 		sees(b, "80 24")
-		require.NoError(t, b.Resize(bg, 132, 43))
+		require.NoError(t, b.SetSize(bg, 132, 43))
 		sees(b, "132 43")
 		require.NoError(t, cl.Reset(bg))
 		expect(t, b, "boot 1\n")
@@ -127,14 +127,14 @@ func TestConsoleSize(t *testing.T) {
 			require.NoError(t, err)
 			said = expect(t, b, "asked\n")
 		}
-		require.ErrorIs(t, (&Console{dir: b.dir, session: 99}).Resize(bg, 1, 1), &Error{Code: CodeInvalidArgument})
+		require.ErrorIs(t, (&Console{dir: b.dir, session: 99}).SetSize(bg, 1, 1), &Error{Code: CodeInvalidArgument})
 	})
 	s := testStore(t)
 	require.NoError(t, modes[0].start(t, s, fakeSpec{NoSize: true}, Config{}))
 	con, err := dial(t, s).Console(bg, false)
 	require.NoError(t, err)
 	defer con.Close()
-	require.ErrorIs(t, con.Resize(bg, 80, 24), &Error{Code: CodeUnsupported})
+	require.ErrorIs(t, con.SetSize(bg, 80, 24), &Error{Code: CodeUnsupported})
 }
 
 func TestFinalOutputReachesTheConsole(t *testing.T) {
