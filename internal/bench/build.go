@@ -27,8 +27,10 @@ type tools struct {
 	dir               string
 	polyvisor, vmm    string
 	inside, exitbench string
+	virtqbench        string
 	guestInit         string
 	bare, nothing     string
+	virtq             string // the reference of virtqbench
 	gokvm             string
 	faults            map[string]error
 }
@@ -45,6 +47,7 @@ func buildTools(ctx context.Context, o options, dir string) (*tools, error) {
 		{&t.vmm, "polyvisor-vmm", "/cmd/polyvisor-vmm"},
 		{&t.inside, "inside", "/internal/bench/boot/inside"},
 		{&t.exitbench, "exitbench", "/drivers/kvm/internal/exitbench"},
+		{&t.virtqbench, "virtqbench", "/drivers/kvm/internal/virtqbench"},
 	} {
 		out := filepath.Join(dir, b.name)
 		if err := goTool(ctx, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out, module+b.pkg); err != nil {
@@ -59,7 +62,7 @@ func buildTools(ctx context.Context, o options, dir string) (*tools, error) {
 	for _, c := range []struct {
 		path *string
 		name string
-	}{{&t.bare, "bare"}, {&t.nothing, "nothing"}} {
+	}{{&t.bare, "bare"}, {&t.nothing, "nothing"}, {&t.virtq, "virtq"}} {
 		path, err := bare.Build(ctx, c.name, dir)
 		if err != nil {
 			t.faults[c.name] = err

@@ -21,7 +21,7 @@ import (
 )
 
 // parts are what can be measured, in order.
-var parts = []string{"boot", "memory", "exit", "ready", "calls"}
+var parts = []string{"boot", "memory", "exit", "ready", "calls", "virtq", "disks", "nets"}
 
 type options struct {
 	json   string
@@ -138,6 +138,7 @@ type measurer struct {
 	exits       map[string]*exitReport
 	exitFault   []error
 	calls       *section
+	devices     []*section // parts of devices, without a guest
 	nested      *nestedResult
 	nestedFault error
 }
@@ -148,6 +149,7 @@ func (m *measurer) local(ctx context.Context) {
 		fmt.Fprintln(m.progress, "calls to a libvirt daemon ...")
 		m.calls = callsSection(ctx, m.t.dir)
 	}
+	m.devices = deviceSections(ctx, m.o, m.t, m.progress)
 	m.memory, m.exits = map[string]*smaps.Series{}, map[string]*exitReport{}
 	if m.o.wants("exit") {
 		fmt.Fprintln(m.progress, "cost of an exit here ...")
@@ -255,5 +257,5 @@ func (m *measurer) sections() (all []*section) {
 	if m.calls != nil {
 		all = append(all, m.calls)
 	}
-	return all
+	return append(all, m.devices...)
 }
