@@ -109,7 +109,9 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	for _, s := range m.sections() {
 		show(s)
 	}
-	show(sizeSection(t))
+	if t.polyvisor != "" {
+		show(sizeSection(t))
+	}
 	r.Took = time.Since(r.Start)
 	after := firstLine("/proc/loadavg")
 	fmt.Fprintf(out, "\ntook %v; load at the end: %s\n", r.Took.Round(time.Second), after)
