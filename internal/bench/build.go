@@ -28,8 +28,10 @@ type tools struct {
 	polyvisor, vmm    string
 	usernet           string
 	inside, exitbench string
+	virtqbench        string
 	guestInit         string
 	bare, nothing     string
+	virtq             string // the reference of virtqbench
 	gokvm             string
 	faults            map[string]error
 }
@@ -47,21 +49,27 @@ func buildTools(ctx context.Context, o options, dir string) (*tools, error) {
 		{&t.usernet, "polyvisor-usernet", "/cmd/polyvisor-usernet"},
 		{&t.inside, "inside", "/internal/bench/boot/inside"},
 		{&t.exitbench, "exitbench", "/drivers/kvm/internal/exitbench"},
+		{&t.virtqbench, "virtqbench", "/drivers/kvm/internal/virtqbench"},
 	} {
+		if !o.needs(b.name) {
+			continue
+		}
 		out := filepath.Join(dir, b.name)
 		if err := goTool(ctx, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out, module+b.pkg); err != nil {
 			return nil, err
 		}
 		*b.path = out
 	}
-	t.guestInit = filepath.Join(dir, "guest-init")
-	if err := testguest.BuildInit(ctx, t.guestInit); err != nil {
-		return nil, err
+	if o.wants("boot") || o.wants("memory") || o.wants("exit") {
+		t.guestInit = filepath.Join(dir, "guest-init")
+		if err := testguest.BuildInit(ctx, t.guestInit); err != nil {
+			return nil, err
+		}
 	}
 	for _, c := range []struct {
 		path *string
 		name string
-	}{{&t.bare, "bare"}, {&t.nothing, "nothing"}} {
+	}{{&t.bare, "bare"}, {&t.nothing, "nothing"}, {&t.virtq, "virtq"}} {
 		path, err := bare.Build(ctx, c.name, dir)
 		if err != nil {
 			t.faults[c.name] = err
@@ -77,6 +85,17 @@ func buildTools(ctx context.Context, o options, dir string) (*tools, error) {
 		}
 	}
 	return t, ctx.Err()
+}
+
+// needs says whether a program of ours is measured or measures. What is not the tool of one part is needed by all that run machines.
+func (o options) needs(program string) bool {
+	switch program {
+	case "virtqbench":
+		return o.wants("virtq")
+	case "exitbench":
+		return o.wants("exit")
+	}
+	return o.wants("boot") || o.wants("memory") || o.wants("exit") || o.wants("ready")
 }
 
 func goTool(ctx context.Context, args ...string) error {

@@ -21,7 +21,7 @@ import (
 )
 
 // parts are what can be measured, in order.
-var parts = []string{"boot", "memory", "exit", "ready", "calls"}
+var parts = []string{"boot", "memory", "exit", "ready", "calls", "virtq", "disks", "nets"}
 
 type options struct {
 	json   string
@@ -109,7 +109,9 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	for _, s := range m.sections() {
 		show(s)
 	}
-	show(sizeSection(t))
+	if t.polyvisor != "" {
+		show(sizeSection(t))
+	}
 	r.Took = time.Since(r.Start)
 	after := firstLine("/proc/loadavg")
 	fmt.Fprintf(out, "\ntook %v; load at the end: %s\n", r.Took.Round(time.Second), after)
@@ -140,6 +142,7 @@ type measurer struct {
 	exits       map[string]*exitReport
 	exitFault   []error
 	calls       *section
+	devices     []*section // parts of devices, without a guest
 	nested      *nestedResult
 	nestedFault error
 }
@@ -150,6 +153,7 @@ func (m *measurer) local(ctx context.Context) {
 		fmt.Fprintln(m.progress, "calls to a libvirt daemon ...")
 		m.calls = callsSection(ctx, m.t.dir)
 	}
+	m.devices = deviceSections(ctx, m.o, m.t, m.progress)
 	m.memory, m.exits = map[string]*smaps.Series{}, map[string]*exitReport{}
 	if m.o.wants("exit") {
 		fmt.Fprintln(m.progress, "cost of an exit here ...")
@@ -259,5 +263,5 @@ func (m *measurer) sections() (all []*section) {
 	if m.calls != nil {
 		all = append(all, m.calls)
 	}
-	return all
+	return append(all, m.devices...)
 }

@@ -18,14 +18,16 @@ var (
 	exits string
 	//go:embed c/nothing.c
 	nothing string
+	//go:embed c/virtq.c
+	virtq string
 
-	sources = map[string]string{"bare": exits, "nothing": nothing}
+	sources = map[string]string{"bare": exits, "nothing": nothing, "virtq": virtq}
 )
 
 // ErrNoCompiler says that the references cannot be had.
 var ErrNoCompiler = errors.New("no C compiler; on Debian: apt-get install gcc libc6-dev")
 
-// Build compiles the program of this name, "bare" or "nothing", statically into dir and returns its path.
+// Build compiles the program of this name, "bare", "nothing" or "virtq", statically into dir and returns its path.
 func Build(ctx context.Context, name, dir string) (string, error) {
 	src, ok := sources[name]
 	if !ok {

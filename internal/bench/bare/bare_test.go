@@ -28,6 +28,14 @@ func TestBuild(t *testing.T) {
 	assert.Error(t, err, "without arguments it must not run")
 	assert.Contains(t, string(out), "usage: bare")
 
+	path, err = Build(t.Context(), "virtq", dir)
+	require.NoError(t, err)
+	cmd := exec.Command(path)
+	cmd.Stdin = strings.NewReader("70000\n1\n")
+	out, err = cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	assert.Len(t, strings.Fields(string(out)), 4, "two numbers for each of two lines")
+
 	_, err = Build(t.Context(), "elsewhere", dir)
 	assert.ErrorContains(t, err, "no C program")
 }
