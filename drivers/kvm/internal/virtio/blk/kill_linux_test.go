@@ -2,10 +2,12 @@ package blk
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"testing"
 
@@ -95,5 +97,41 @@ func TestKill(t *testing.T) {
 			}
 		}
 		require.NoError(t, after.Close())
+	}
+}
+
+// What other engines fell for, which guess the format of an image (CVE-2010-2237, GHSA-jmr4-g2hv-mjj6): a guest that writes a header of
+// qcow2 with a file of the host's behind it into its raw disk finds its raw disk again, with what it wrote.
+func TestGuestWritesAnotherFormat(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(secret, bytes.Repeat([]byte("secret"), 1000), 0o600))
+	_, path := rawImage(t, 64*512, disk.Options{NoLock: true})
+	cow := make([]byte, 64*512)
+	be := binary.BigEndian
+	copy(cow, "QFI\xfb")
+	be.PutUint32(cow[4:], 2)
+	be.PutUint64(cow[8:], 512)                  // where the name of the backing file is
+	be.PutUint32(cow[16:], uint32(len(secret))) // and how long
+	be.PutUint32(cow[20:], 9)
+	be.PutUint64(cow[24:], 64*512)
+	be.PutUint32(cow[36:], 8)
+	be.PutUint64(cow[40:], 1024)
+	be.PutUint64(cow[48:], 1536)
+	be.PutUint32(cow[56:], 1)
+	copy(cow[512:], secret)
+	for range 2 { // at the second start it is there
+		img, err := disk.Open(path, disk.Options{}, raw.Open)
+		require.NoError(t, err)
+		g := boot(t, Config{Image: img})
+		got, status := g.read(0, 0, 64*512)
+		require.EqualValues(t, statusOK, status)
+		require.NotContains(t, string(got), "secretsecret")
+		require.EqualValues(t, statusOK, g.write(0, 0, cow))
+		require.EqualValues(t, statusOK, g.flush(0))
+		g.h.Core.Close()
+		require.NoError(t, img.Close())
+		now, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(cow, now))
 	}
 }

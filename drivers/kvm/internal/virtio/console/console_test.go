@@ -138,6 +138,21 @@ func TestFlood(t *testing.T) {
 	assert.True(t, bytes.Equal(flood, got))
 }
 
+// Firecracker's #6031: input for a guest that gives no buffers, or only useless ones, does not keep the worker busy.
+func TestStalledGuestCostsNothing(t *testing.T) {
+	for _, o := range []virtiotest.Options{{}, {EventIdx: true}, {Packed: true}} {
+		d := New(Config{})
+		h := virtiotest.Start(t, d, o)
+		require.Equal(t, 4, d.Input([]byte("text")))
+		h.Asleep(receiveQueue)
+		h.Do(receiveQueue, [][]byte{{1}})
+		h.Asleep(receiveQueue)
+		assert.Equal(t, "text", string(h.Do(receiveQueue, nil, 8)))
+		h.Asleep(receiveQueue)
+		h.Asleep(transmitQueue)
+	}
+}
+
 func TestCloseEndsFeed(t *testing.T) {
 	d := New(Config{})
 	var fed sync.WaitGroup

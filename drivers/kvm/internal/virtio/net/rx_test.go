@@ -101,6 +101,27 @@ func TestReceiveTooLarge(t *testing.T) {
 	assert.Equal(t, uint64(1), d.Stats().RxDrops)
 }
 
+// Firecracker's #6031: frames for a guest that gives no buffers, or too few, do not keep the worker busy.
+func TestStalledGuestCostsNothing(t *testing.T) {
+	for _, o := range []virtiotest.Options{{}, {EventIdx: true, Features: MrgRxbuf}, {Packed: true, Features: MrgRxbuf}} {
+		_, h, peer, _ := start(t, Config{}, 1, o)
+		write(t, peer[0], frame(1514, 1), frame(1514, 2))
+		h.Asleep(rxQueue)
+		h.Queue(rxQueue).Add(nil, 1000)
+		h.Kick(rxQueue)
+		if o.Features == 0 { // it is too short, so both frames are dropped
+			continue
+		}
+		h.Asleep(rxQueue)
+		h.Queue(rxQueue).Add(nil, 1000)
+		h.Kick(rxQueue)
+		_, data, _ := receive(t, h, rxQueue)
+		assert.Equal(t, frame(1514, 1), data)
+		h.Asleep(rxQueue)
+		h.Asleep(txQueue)
+	}
+}
+
 // Firecracker's CVE-2020-16843: more frames than the back end holds while the guest has no buffers, then buffers.
 func TestStormWithoutBuffers(t *testing.T) {
 	for _, features := range []uint64{0, MrgRxbuf} {

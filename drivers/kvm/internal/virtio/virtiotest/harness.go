@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,9 +54,15 @@ const firstQueue = 1 << 20
 type bell struct {
 	rings  chan struct{}
 	closed chan struct{}
+
+	asleep atomic.Bool
+	waits  atomic.Uint64
 }
 
 func (b *bell) Wait() error {
+	b.waits.Add(1)
+	b.asleep.Store(true)
+	defer b.asleep.Store(false)
 	select {
 	case <-b.rings:
 		return nil
@@ -96,7 +103,7 @@ func New(t testing.TB, dev virtio.Device, o Options) *Harness {
 	h := &Harness{t: t, Memory: virtqtest.Memory(t, o.Memory), options: o}
 	var bells []virtio.Doorbell
 	for range dev.QueueSizes() {
-		b := &bell{make(chan struct{}, 1), make(chan struct{})}
+		b := &bell{rings: make(chan struct{}, 1), closed: make(chan struct{})}
 		h.bells = append(h.bells, b)
 		bells = append(bells, b)
 		h.irqs = append(h.irqs, make(chan struct{}, 1))
@@ -260,6 +267,23 @@ func (h *Harness) Do(i int, readable [][]byte, writable ...int) []byte {
 		h.t.Fatalf("virtiotest: request %d came back in place of %d", got, id)
 	}
 	return h.queues[i].Written(id)[:written]
+}
+
+// Asleep waits until the worker of a queue waits for its doorbell, and goes on doing so: one that looks again and again for what
+// does not come fails the test.
+func (h *Harness) Asleep(i int) {
+	h.t.Helper()
+	b := h.bells[i]
+	for limit := time.Now().Add(Patience); ; time.Sleep(time.Millisecond) {
+		before := b.waits.Load()
+		time.Sleep(10 * time.Millisecond)
+		if b.asleep.Load() && b.waits.Load() == before {
+			return
+		}
+		if time.Now().After(limit) {
+			h.t.Fatalf("virtiotest: the worker of queue %d does not sleep", i)
+		}
+	}
 }
 
 // Reset resets the device and waits until it is.
