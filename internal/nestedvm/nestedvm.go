@@ -104,8 +104,27 @@ func (r Result) ExitCode() int {
 }
 
 // ErrHung is matched by the error of Run when the machine itself hung or died: its kernel or the emulator below it, not a
-// command in it. The Result then has the commands that had ended.
+// command in it. The error is a *Hang, and the Result has the commands that had ended.
 var ErrHung = errors.New("the nested machine hung")
+
+// Hang says how a machine hung or died.
+type Hang struct {
+	What      string // what happened, and during what
+	Registers string // where its processors were, if QEMU could still be asked
+	Console   string // what its kernel said of it
+}
+
+// Error tells all of it.
+func (h *Hang) Error() string {
+	said := h.What
+	if h.Registers != "" {
+		said += "; its processors then:\n" + h.Registers
+	}
+	return said + "\nfrom its console:\n" + h.Console
+}
+
+// Is makes it match ErrHung.
+func (h *Hang) Is(target error) bool { return target == ErrHung }
 
 // Run makes the machine, runs the commands and ends the machine. Its error is about the machine or about ctx,
 // never about the exit code of a command; with an error the Result holds what was known by then. When ctx ends

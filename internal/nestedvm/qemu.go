@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -26,7 +27,8 @@ const kernelArgs = "console=ttyS0 quiet panic=-1 oops=panic nokaslr mitigations=
 // emulator is a running QEMU.
 type emulator struct {
 	port    *os.File // the virtio port
-	console *tail    // what the machine's kernel and QEMU itself said
+	monitor *monitor
+	console *tail // what the machine's kernel and QEMU itself said
 	cmd     *exec.Cmd
 	kill    context.CancelFunc
 	ended   chan struct{} // closed when QEMU has ended and all its output is in console
@@ -39,15 +41,19 @@ func startEmulator(h *host, cfg Config, image *os.File) (*emulator, error) {
 	if err != nil {
 		return nil, err
 	}
-	consoleR, consoleW, err := os.Pipe()
+	mon, monPeer, err := socketPair()
 	if err != nil {
-		port.Close()
-		portPeer.Close()
+		closeAll(port, portPeer)
 		return nil, err
 	}
-	e := &emulator{port: port, console: &tail{max: 32 << 10}, ended: make(chan struct{})}
+	consoleR, consoleW, err := os.Pipe()
+	if err != nil {
+		closeAll(port, portPeer, mon, monPeer)
+		return nil, err
+	}
+	e := &emulator{port: port, monitor: &monitor{mon}, console: &tail{max: 1 << 20}, ended: make(chan struct{})}
 	e.cmd = exec.Command(h.qemu, qemuArgs(h, cfg)...)
-	e.cmd.ExtraFiles = []*os.File{portPeer, image} // 3 and 4
+	e.cmd.ExtraFiles = []*os.File{portPeer, image, monPeer} // 3, 4 and 5
 	e.cmd.Stdout, e.cmd.Stderr = consoleW, consoleW
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	e.kill = sync.OnceFunc(func() { _ = e.cmd.Process.Kill() })
@@ -62,8 +68,7 @@ func startEmulator(h *host, cfg Config, image *os.File) (*emulator, error) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := e.cmd.Start()
-		portPeer.Close()
-		consoleW.Close()
+		closeAll(portPeer, monPeer, consoleW)
 		started <- err
 		if err == nil {
 			e.err = e.cmd.Wait()
@@ -73,17 +78,23 @@ func startEmulator(h *host, cfg Config, image *os.File) (*emulator, error) {
 	}()
 	if err := <-started; err != nil {
 		<-e.ended
-		port.Close()
+		closeAll(port, mon)
 		return nil, fmt.Errorf("start %s: %w", h.qemu, err)
 	}
 	return e, nil
 }
 
-// stop kills QEMU, waits for its end and closes the port.
+// stop kills QEMU, waits for its end and closes the port and the monitor.
 func (e *emulator) stop() {
 	e.kill()
 	<-e.ended
-	e.port.Close()
+	closeAll(e.port, e.monitor.f)
+}
+
+func closeAll(files ...*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
 }
 
 func qemuArgs(h *host, cfg Config) []string {
@@ -99,6 +110,7 @@ func qemuArgs(h *host, cfg Config) []string {
 		"-kernel", h.kernel, "-initrd", "/proc/self/fd/4", "-append", kernelArgs,
 		"-serial", "stdio",
 		"-chardev", "socket,id=port,fd=3",
+		"-chardev", "socket,id=monitor,fd=5", "-mon", "chardev=monitor,mode=readline",
 		"-device", serialDevice+",max_ports=2", "-device", "virtserialport,chardev=port,name="+wire.PortName,
 	)
 }
@@ -122,8 +134,8 @@ func (e *emulator) complained() bool {
 	return strings.Contains(e.console.String(), "qemu-system-x86_64: ")
 }
 
-// faultOf describes a machine that ended or fell silent, with the end of its console.
-func (e *emulator) faultOf(what string) error {
+// faultOf describes a machine that ended or fell silent, with what its console says of that.
+func (e *emulator) faultOf(what string) *Hang {
 	if e.err != nil {
 		what += fmt.Sprintf(" (QEMU: %v)", e.err)
 	}
@@ -131,5 +143,24 @@ func (e *emulator) faultOf(what string) error {
 	if said == "" {
 		said = "(it said nothing)"
 	}
-	return fmt.Errorf("%s; the end of its console:\n%s", what, strings.ToValidUTF8(said, "?"))
+	return &Hang{What: what, Console: strings.ToValidUTF8(telling(said), "?")}
+}
+
+// What a kernel says first when it is lost.
+var lastFault = regexp.MustCompile(`(?m)^.*(Kernel panic|Oops|BUG:|general protection|double fault|soft lockup|rcu: INFO|stack guard|sysrq: Trigger).*$`)
+
+// telling takes from a console what tells of its end: the first fault with what follows, else the last lines.
+func telling(said string) string {
+	const some = 40
+	lines := strings.Split(said, "\n")
+	at := lastFault.FindStringIndex(said)
+	if at == nil {
+		return strings.Join(lines[max(0, len(lines)-some/2):], "\n")
+	}
+	first := strings.Count(said[:at[0]], "\n")
+	begin, end := max(0, first-3), min(len(lines), first+some)
+	if end >= len(lines)-3 {
+		return strings.Join(lines[begin:], "\n")
+	}
+	return strings.Join(append(append(lines[begin:end:end], fmt.Sprintf("... %d lines ...", len(lines)-3-end)), lines[len(lines)-3:]...), "\n")
 }

@@ -11,18 +11,10 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/polyvisor/polyvisor/internal/nestedvm/wire"
 )
-
-// bootLimit bounds the time from the start of QEMU to readiness; a busy host needs half a minute at most.
-const bootLimit = 3 * time.Minute
-
-// silenceLimit is how long a machine that is up may give no sign of life, of which there is one every
-// wire.AlivePeriod however busy it is.
-var silenceLimit = time.Minute
 
 func run(ctx context.Context, cfg Config) (Result, error) {
 	cfg.Memory = cmp.Or(cfg.Memory, DefaultMemory)
@@ -52,21 +44,19 @@ func run(ctx context.Context, cfg Config) (Result, error) {
 	}
 	s := &session{cfg: cfg, start: time.Now(), emulator: e}
 	unwatch := context.AfterFunc(ctx, e.kill)
-	s.boot = time.AfterFunc(bootLimit, e.kill)
-	s.silence = time.AfterFunc(silenceLimit, func() {
-		s.hung.Store(true)
-		e.kill()
-	})
-	s.silence.Stop() // until it is up
+	s.boot = &silence{emulator: e, cpus: cfg.CPUs, limit: bootLimit}
+	s.silence = &silence{emulator: e, cpus: cfg.CPUs, limit: silenceLimit}
+	s.boot.begin()
 	err = s.serve()
-	s.boot.Stop()
-	s.silence.Stop()
+	s.boot.stop()
+	s.boot.end()
+	s.silence.end()
 	unwatch()
 	e.stop()
 	s.result.Console = e.console.String()
 	if ctx.Err() != nil && err != nil {
-		err = e.faultOf(fmt.Sprintf("the nested machine was killed during %s: %v", s.phase(), context.Cause(ctx)))
-		return s.result, errors.Join(context.Cause(ctx), err)
+		killed := e.faultOf(fmt.Sprintf("the nested machine was killed during %s: %v", s.phase(), context.Cause(ctx)))
+		return s.result, errors.Join(context.Cause(ctx), errors.New(killed.Error()))
 	}
 	return s.result, err
 }
@@ -91,9 +81,8 @@ type session struct {
 	cfg      Config
 	start    time.Time
 	emulator *emulator
-	boot     *time.Timer // ends a machine that does not get ready
-	silence  *time.Timer // ends a machine that was ready and hangs
-	hung     atomic.Bool // silence did
+	boot     *silence // ends a machine that does not get ready
+	silence  *silence // ends a machine that was ready and hangs
 	result   Result
 	ready    bool
 	current  int // command that runs, or -1
@@ -166,9 +155,9 @@ func (s *session) receive() error {
 
 // next waits for a frame, but not for ever once the machine is up.
 func (s *session) next(r *wire.Reader) (wire.Kind, []byte, error) {
-	if s.ready && s.silence != nil {
-		s.silence.Reset(silenceLimit)
-		defer s.silence.Stop()
+	if s.ready {
+		s.silence.begin()
+		defer s.silence.stop()
 	}
 	return r.Next()
 }
@@ -177,17 +166,22 @@ func (s *session) next(r *wire.Reader) (wire.Kind, []byte, error) {
 func (s *session) lost(err error) error {
 	s.emulator.kill()
 	<-s.emulator.ended
-	if s.hung.Load() {
-		return errors.Join(ErrHung, s.emulator.faultOf(fmt.Sprintf("the nested machine gave no sign of life for %s during %s and was killed", silenceLimit, s.phase())))
+	s.boot.stop()
+	for _, w := range []*silence{s.boot, s.silence} {
+		if hung, registers := w.end(); hung {
+			h := s.emulator.faultOf(fmt.Sprintf("the nested machine gave no sign of life for %s during %s and was killed", w.limit, s.phase()))
+			h.Registers = registers
+			return h
+		}
 	}
 	what := fmt.Sprintf("the nested machine died during %s", s.phase())
 	if !errors.Is(err, io.EOF) {
 		what += fmt.Sprintf(" (%v)", err)
 	}
 	if s.ready && s.current >= 0 || !s.ready && !s.emulator.complained() {
-		return errors.Join(ErrHung, s.emulator.faultOf(what))
+		return s.emulator.faultOf(what)
 	}
-	return s.emulator.faultOf(what)
+	return errors.New(s.emulator.faultOf(what).Error()) // another try would end likewise
 }
 
 func (s *session) frame(k wire.Kind, p []byte, unpack *unpacker) (done bool, err error) {
@@ -197,10 +191,10 @@ func (s *session) frame(k wire.Kind, p []byte, unpack *unpacker) (done bool, err
 		if err := json.Unmarshal(p, &m); err != nil {
 			return false, fmt.Errorf("nested machine: %w", err)
 		}
-		s.boot.Stop()
+		s.boot.stop()
 		s.ready, s.result.Kernel, s.result.Boot = true, m.Kernel, time.Since(s.start)
 		if m.Fault != "" {
-			return false, s.emulator.faultOf("nested machine: " + m.Fault)
+			return false, errors.New(s.emulator.faultOf("nested machine: " + m.Fault).Error())
 		}
 	case wire.KindStart:
 		var m wire.Start

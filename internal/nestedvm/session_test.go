@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/polyvisor/polyvisor/internal/nestedvm/wire"
 	"github.com/stretchr/testify/require"
@@ -43,9 +42,8 @@ func play(t *testing.T, cfg Config, frames ...frame) (Result, error) {
 	if cfg.Commands == nil {
 		cfg.Commands = []Command{{Args: []string{"/x"}}}
 	}
-	s := &session{cfg: cfg, emulator: e, boot: time.NewTimer(time.Hour)}
+	s := &session{cfg: cfg, emulator: e}
 	err = s.serve()
-	s.boot.Stop()
 	<-ended
 	return s.result, err
 }

@@ -42,6 +42,7 @@ type options struct {
 	cover, pkgs   string
 	artifacts     string
 	timeout       time.Duration
+	limit         time.Duration
 	tags, modules string
 	files, env    list
 	packages      []string
@@ -80,6 +81,7 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.pkgs, "coverpkg", "./...", "packages to measure the coverage of")
 	f.StringVar(&o.artifacts, "artifacts", "", "copy what tests wrote to $POLYVISOR_ARTIFACTS into `DIR`")
 	f.DurationVar(&o.timeout, "timeout", 10*time.Minute, "time of each package's tests")
+	f.DurationVar(&o.limit, "limit", 30*time.Minute, "start no further machine after this `time`, however many hung")
 	f.StringVar(&o.tags, "tags", "", "build tags")
 	f.StringVar(&o.modules, "modules", guestModules, "kernel modules to have in $POLYVISOR_TEST_MODULES")
 	f.Var(&o.files, "file", "put `SRC[:DST]` into the machine, DST being SRC if not given; may be repeated")

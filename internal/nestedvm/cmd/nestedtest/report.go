@@ -20,11 +20,12 @@ type report struct {
 	verbose bool
 	output  map[string][]string // of tests that run, by package and test
 	counts  map[string]int      // by action
+	failing map[string]int      // tests that failed, by package
 	bad     bool
 }
 
 func newReport(out io.Writer, o *options) *report {
-	r := &report{out: out, verbose: o.verbose || o.bench != "", output: map[string][]string{}, counts: map[string]int{}}
+	r := &report{out: out, verbose: o.verbose || o.bench != "", output: map[string][]string{}, counts: map[string]int{}, failing: map[string]int{}}
 	if o.json {
 		r.json = json.NewEncoder(out)
 	}
@@ -39,6 +40,9 @@ func (r *report) event(e event) {
 	}
 	if e.Test != "" {
 		r.counts[e.Action]++
+		if e.Action == "fail" {
+			r.failing[e.Package]++
+		}
 	}
 	if r.json != nil {
 		_ = r.json.Encode(e)
@@ -48,7 +52,9 @@ func (r *report) event(e event) {
 	switch e.Action {
 	case "output":
 		if r.verbose {
-			fmt.Fprint(r.out, e.Output)
+			if !e.shown {
+				fmt.Fprint(r.out, e.Output)
+			}
 			return
 		}
 		r.output[key] = append(r.output[key], e.Output)
@@ -67,11 +73,35 @@ func (r *report) event(e event) {
 	}
 }
 
-// again tells that tests which failed, as shown before, run once more.
-func (r *report) again(pkg string, tests []string) {
+// live prints an event's output as it comes where a person watches.
+func (r *report) live(e *event) {
+	if r.verbose && r.json == nil && e.Action == "output" {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		fmt.Fprint(r.out, e.Output)
+		e.shown = true
+	}
+}
+
+// aside prints what a test said whose result does not count.
+func (r *report) aside(said string) {
+	if !r.verbose || r.json != nil {
+		fmt.Fprint(os.Stderr, said)
+	}
+}
+
+// failedTests counts the tests of a package that failed for good.
+func (r *report) failedTests(pkg string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	said := fmt.Sprintf("nestedtest: AGAIN in another machine: %s, which failed as shown above\n", strings.Join(tests, ", "))
+	return r.failing[pkg]
+}
+
+// again tells that tests run once more.
+func (r *report) again(pkg, what string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	said := fmt.Sprintf("nestedtest: AGAIN in another machine: %s\n", what)
 	if r.json == nil {
 		fmt.Fprintf(r.out, "%s\t%s", pkg, said)
 		return

@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,74 +54,17 @@ func runTests(ctx context.Context, o *options, out io.Writer) (ok bool, err erro
 		return false, err
 	}
 	rep := newReport(out, o)
-	second := false
-	var lost []nestedvm.Command // run again in the end
-	var lostOf []*testPackage
-	for try := 1; ; try++ {
-		res, streams, err := runOnce(ctx, cfg, pkgs, conv, rep, try < maxMachines, !second && !rep.verbose)
-		more, of := onceMore(cfg.Commands, pkgs, streams, rep)
-		lost, lostOf = append(lost, more...), append(lostOf, of...)
-		if errors.Is(err, nestedvm.ErrHung) && try < maxMachines {
-			// The emulator's fault or that of the kernel in it, and no test's: said out loud, and the tests that had
-			// not ended run again.
-			fmt.Fprintf(os.Stderr, "nestedtest: %v\nnestedtest: starting machine %d for the rest\n", err, try+1)
-			cfg.Commands, pkgs = cfg.Commands[len(res.Commands):], pkgs[len(res.Commands):]
-			continue
-		}
-		if err == nil && !second && len(lost) > 0 {
-			cfg.Commands, pkgs, second = lost, lostOf, true
-			continue
-		}
-		if err == nil && !o.json {
-			rep.summary(res)
-		}
-		return !rep.failed(), err
+	var suites []*suite
+	for i, c := range cfg.Commands {
+		suites = append(suites, newSuite(pkgs[i], c, rep))
 	}
-}
-
-// onceMore gives the commands that run the failed tests again, in another machine. The emulated SVM loses a guest now and
-// then, whoever runs it (see the tests of package vmm), in ways that no test can tell from a fault of its subject. What an
-// engine does wrong it does wrong again; a test that fails in both machines has failed. Each is told, and
-// listed by internal/testsummary.
-func onceMore(commands []nestedvm.Command, pkgs []*testPackage, streams []*stream, rep *report) ([]nestedvm.Command, []*testPackage) {
-	var again []nestedvm.Command
-	var of []*testPackage
-	for i, s := range streams {
-		if len(s.lost) == 0 {
-			continue
-		}
-		rep.again(s.pkg, s.lost)
-		c := commands[i]
-		c.Args = append(slices.Clone(c.Args), "-test.run=^("+strings.Join(s.lost, "|")+")$") // the last one counts
-		again, of = append(again, c), append(of, pkgs[i])
+	cfg.Commands = nil
+	s := &schedule{cfg: cfg, run: nestedvm.Run, conv: conv, rep: rep, retry: !rep.verbose, limit: o.limit}
+	res, err := s.all(ctx, suites)
+	if err == nil && !o.json {
+		rep.summary(res)
 	}
-	return again, of
-}
-
-// maxMachines is how many machines are tried if one after the other hangs.
-const maxMachines = 5
-
-// runOnce runs the tests in one machine. With again, those that had not ended when it hung count for nothing; with retry,
-// those that failed do not count yet.
-func runOnce(ctx context.Context, cfg nestedvm.Config, pkgs []*testPackage, conv string, rep *report, again, retry bool) (nestedvm.Result, []*stream, error) {
-	cfg.Commands = slices.Clone(cfg.Commands)
-	var streams []*stream
-	for i, p := range pkgs {
-		s := newStream(conv, p.ImportPath, rep)
-		s.again = retry
-		streams = append(streams, s)
-		cfg.Commands[i].Stdout, cfg.Commands[i].Stderr = s, s
-		cfg.Commands[i].Ended = func(r nestedvm.CommandResult) { s.close(&r) }
-	}
-	res, err := nestedvm.Run(ctx, cfg)
-	for _, s := range streams {
-		if again && errors.Is(err, nestedvm.ErrHung) {
-			s.drop()
-		}
-		s.close(nil) // those that did not end
-		err = errors.Join(err, s.fault)
-	}
-	return res, streams, err
+	return !rep.failed(), err
 }
 
 // addGuest puts in what tests boot as a guest: an initial RAM disk and the init in it, for tests that make their own.

@@ -7,11 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +24,8 @@ type event struct {
 	Elapsed    *float64 `json:",omitempty"`
 	Output     string   `json:",omitempty"`
 	OutputType string   `json:",omitempty"`
+
+	shown bool // its output was printed as it came
 }
 
 // buildConverter has the Go distribution's test2json built, which go tool would do at each call.
@@ -38,30 +37,23 @@ func buildConverter(ctx context.Context, dir string) (string, error) {
 	return out, nil
 }
 
-// stream takes the output of one test binary, turns it into events and hands them to the report.
+// stream takes the output of one test binary and turns it into events.
 type stream struct {
 	pkg  string
 	conv string
-	rep  *report
+	live func(*event) // sees each event as it comes
 
-	start sync.Once
-	end   sync.Once
-	fault error // of the conversion, after close
-	in    io.WriteCloser
-	cmd   *exec.Cmd
-	done  chan struct{}
-	held  *event  // the package's result, till the exit code is known
-	kept  []event // till the end, unless they are shown as they come
-
-	// again lets failed tests be run once more instead of being reported; lost are
-	// those that are to be.
-	again bool
-	lost  []string
+	start  sync.Once
+	end    sync.Once
+	in     io.WriteCloser
+	cmd    *exec.Cmd
+	done   chan struct{}
+	fault  error   // of the conversion, after close
+	events []event // after close: all but held
+	held   *event  // the package's result
 }
 
-func newStream(conv, pkg string, rep *report) *stream {
-	return &stream{pkg: pkg, conv: conv, rep: rep}
-}
+func newStream(conv, pkg string) *stream { return &stream{pkg: pkg, conv: conv} }
 
 func (s *stream) begin() {
 	s.done = make(chan struct{})
@@ -98,33 +90,11 @@ func (s *stream) read(r io.Reader) error {
 			s.held = &e
 			continue
 		}
-		s.event(e)
-	}
-}
-
-// event passes an event on: at the end of the package, so that those of a machine that hung can be dropped; at once
-// where a person watches.
-func (s *stream) event(e event) {
-	if s.rep.verbose {
-		s.rep.event(e)
-		return
-	}
-	s.kept = append(s.kept, e)
-}
-
-// drop ends the stream of tests that are to be run again.
-func (s *stream) drop() {
-	s.end.Do(func() {
-		s.start.Do(s.begin)
-		if s.in != nil {
-			s.in.Close()
+		if s.live != nil {
+			s.live(&e)
 		}
-		<-s.done
-		if s.in != nil {
-			_ = s.cmd.Wait()
-		}
-		s.fault = nil
-	})
+		s.events = append(s.events, e)
+	}
 }
 
 // Write takes output of the test binary.
@@ -136,80 +106,24 @@ func (s *stream) Write(p []byte) (int, error) {
 	return s.in.Write(p)
 }
 
-// close ends the stream, once; end is nil if the test binary did not run to its end.
-func (s *stream) close(end *nestedvm.CommandResult) {
-	s.end.Do(func() { s.finish(end) })
+// close ends the stream, once: its events are complete then.
+func (s *stream) close() {
+	s.end.Do(func() {
+		s.start.Do(s.begin)
+		if s.in != nil {
+			s.in.Close()
+		}
+		<-s.done
+		if s.in != nil {
+			if err := s.cmd.Wait(); err != nil && s.fault == nil {
+				s.fault = fmt.Errorf("test2json: %w", err)
+			}
+		}
+	})
 }
 
-// finish reports the package's result. test2json knows only what was printed: what the exit code and the processes
-// left behind say is added here.
-func (s *stream) finish(end *nestedvm.CommandResult) {
-	s.start.Do(s.begin)
-	if s.in != nil {
-		s.in.Close()
-	}
-	<-s.done
-	if s.in != nil {
-		if err := s.cmd.Wait(); err != nil && s.fault == nil {
-			s.fault = fmt.Errorf("test2json: %w", err)
-		}
-	}
-	if s.again && end != nil && !end.TimedOut && len(end.Left) == 0 && end.Fault == "" {
-		s.lost = failures(s.kept)
-	}
-	for _, e := range s.kept {
-		if top, _, _ := strings.Cut(e.Test, "/"); !slices.Contains(s.lost, top) {
-			s.rep.event(e)
-		} else if e.Action == "output" {
-			fmt.Fprint(os.Stderr, e.Output)
-		}
-	}
-	if len(s.lost) > 0 {
-		return
-	}
-	now := time.Now()
-	result := event{Time: &now, Action: "fail", Package: s.pkg}
-	if s.held != nil {
-		result = *s.held
-	}
-	for _, line := range complaints(end) {
-		result.Action = "fail"
-		s.rep.event(event{Time: &now, Action: "output", Package: s.pkg, Output: line + "\n"})
-	}
-	if end != nil {
-		secs := end.Elapsed.Seconds()
-		result.Elapsed = &secs
-	}
-	s.rep.event(result)
-}
-
-// failures lists the top-level tests that failed; none if one of them has no end.
-func failures(events []event) []string {
-	open, failed := map[string]bool{}, []string(nil)
-	for _, e := range events {
-		if e.Test == "" || strings.Contains(e.Test, "/") {
-			continue
-		}
-		switch e.Action {
-		case "run":
-			open[e.Test] = true
-		case "fail":
-			failed = append(failed, e.Test)
-			delete(open, e.Test)
-		case "pass", "skip":
-			delete(open, e.Test)
-		}
-	}
-	if len(open) > 0 {
-		return nil
-	}
-	return failed
-}
-
+// complaints says what a run's end tells beside the results of tests.
 func complaints(end *nestedvm.CommandResult) []string {
-	if end == nil {
-		return []string{"nestedtest: the machine ended before these tests did"}
-	}
 	var lines []string
 	if end.Fault != "" {
 		lines = append(lines, "nestedtest: "+end.Fault)
