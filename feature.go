@@ -68,6 +68,9 @@ const (
 	FeatureStats Feature = "stats"
 	// FeatureEvents: Conn.Subscribe (EventSource).
 	FeatureEvents Feature = "events"
+	// FeatureVsockStreams: Domain.DialVsock and ListenVsock (Vsocker), of a domain
+	// with Config.Vsock.
+	FeatureVsockStreams Feature = "vsock-streams"
 
 	// Of a Config.
 
@@ -102,7 +105,7 @@ func Features() []Feature {
 		FeatureVCPUInfo, FeatureVCPUPin, FeatureVCPUConfig, FeatureDevices, FeatureXML, FeatureLabels,
 		FeatureAutostart, FeatureRename, FeatureStats, FeatureEvents, FeatureConsoleFiles, FeatureVirtioConsole, FeatureHypervisorLog,
 		FeatureInstanceID, FeatureFirmware, FeatureMaxMemory, FeatureMemoryBacking, FeatureBalloon, FeatureMaxVCPUs,
-		FeatureTopology, FeatureDisks, FeatureNICs, FeaturePortForwards, FeatureShares, FeatureRNG, FeatureVsock,
+		FeatureTopology, FeatureDisks, FeatureNICs, FeaturePortForwards, FeatureShares, FeatureRNG, FeatureVsock, FeatureVsockStreams,
 		FeatureProtected, FeatureHypervisorAuth,
 	}
 }

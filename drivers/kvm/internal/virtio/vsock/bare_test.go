@@ -22,7 +22,7 @@ type still struct {
 
 func (s *still) Start(r *virtio.Run) (err error) {
 	s.poller, err = newPoller()
-	s.run, s.rx, s.tx = r, r.Queues[rxQueue], r.Queues[txQueue]
+	s.rx, s.tx = r.Queues[rxQueue], r.Queues[txQueue]
 	close(s.started)
 	return err
 }

@@ -73,7 +73,6 @@ type Device struct {
 	poller   *poller
 
 	mu       sync.Mutex // guards all below
-	run      *virtio.Run
 	rx, tx   *virtio.Queue
 	streams  table
 	ready    queue     // streams that have something for the guest
@@ -143,7 +142,7 @@ func (d *Device) Start(r *virtio.Run) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.stopping.Store(false)
-	d.poller, d.run, d.rx, d.tx = p, r, rx, tx
+	d.poller, d.rx, d.tx = p, rx, tx
 	d.have, d.starving, d.blocked = false, false, false
 	d.resets = resetList{}
 	if d.cfg.Listener != nil {
@@ -153,9 +152,11 @@ func (d *Device) Start(r *virtio.Run) error {
 		}
 	}
 	rx.DisableKicks()
-	d.work.Go(func() { d.receive(r, rx) })
-	d.work.Go(func() { d.transmit(r, tx) })
-	d.work.Go(func() { p.loop(d) })
+	for _, work := range []func() error{
+		func() error { return d.receive(rx) }, func() error { return d.transmit(tx) }, func() error { return p.loop(d, tx) },
+	} {
+		d.work.Go(func() { r.Work(work) })
+	}
 	return nil
 }
 
@@ -176,7 +177,7 @@ func (d *Device) Stop() {
 	}
 	d.poller.close()
 	d.ready, d.streams = queue{}, table{}
-	d.poller, d.run, d.rx, d.tx = nil, nil, nil, nil
+	d.poller, d.rx, d.tx = nil, nil, nil
 }
 
 var _ virtio.Device = (*Device)(nil)

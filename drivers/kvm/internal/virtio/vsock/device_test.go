@@ -319,3 +319,34 @@ func TestTooMany(t *testing.T) {
 		(<-p.made).Close()
 	}
 }
+
+// A paused device moves nothing in either direction, and goes on where it was.
+func TestPause(t *testing.T) {
+	p := newPairs(t)
+	g, path := newGuest(t, Config{Connect: p.connect}, virtiotest.Options{}, 8)
+	c := g.open(p, 1, 2)
+	_ = c.SetDeadline(time.Time{})
+	for range 3 {
+		g.h.Quiet(func() {
+			_, err := c.Write([]byte("held"))
+			require.NoError(t, err)
+			fmt.Fprint(g.connect(path), "CONNECT 5\n")
+			h := header{srcCID: guestCID, dstCID: hostCID, srcPort: 2, dstPort: 1, length: 4, kind: streamType, op: opData, alloc: 1 << 20}
+			var b [headerLen]byte
+			h.encode(&b)
+			g.h.Queue(txQueue).Add([][]byte{b[:], []byte("back")})
+			g.h.Kick(txQueue)
+		}, func() any { return g.dev.Stats() }, rxQueue, txQueue)
+		got := map[operation]string{}
+		for range 2 {
+			r := g.receive()
+			got[r.op] = string(r.data)
+		}
+		require.Equal(t, map[operation]string{opData: "held", opRequest: ""}, got)
+		g.h.WaitUsed(txQueue)
+		b := make([]byte, 4)
+		_, err := io.ReadFull(c, b)
+		require.NoError(t, err)
+		require.Equal(t, "back", string(b))
+	}
+}

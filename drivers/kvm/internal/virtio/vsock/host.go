@@ -4,11 +4,14 @@ package vsock
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio"
 )
 
 // maxGreeting is the longest line that a host program may begin with: CONNECT, a port, a newline.
@@ -93,34 +96,44 @@ func (p *poller) interrupt() { _ = p.file.SetReadDeadline(aPastTime) }
 
 func (p *poller) close() { p.file.Close() }
 
-// loop handles events until the device is stopped.
-func (p *poller) loop(d *Device) {
+// loop handles events until the device is stopped. While it waits it does not keep the device from being paused.
+func (p *poller) loop(d *Device, q *virtio.Queue) error {
 	rc, err := p.file.SyscallConn()
 	if err != nil {
-		return
+		return err
 	}
 	var n int
+	var bad error
 	ready := func(fd uintptr) bool {
-		n, err = unix.EpollWait(int(fd), p.events[:], 0)
-		return n > 0 || err != nil && err != unix.EINTR
+		n, bad = unix.EpollWait(int(fd), p.events[:], 0)
+		return n > 0 || bad != nil && bad != unix.EINTR
 	}
 	for !d.stopping.Load() {
-		if rc.Read(ready) != nil || err != nil && err != unix.EINTR {
-			return
+		q.Leave()
+		err := rc.Read(ready)
+		if in := q.Enter(); in != nil {
+			return in
+		}
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return virtio.ErrStopped
+		case err != nil:
+			return err
+		case bad != nil:
+			return os.NewSyscallError("epoll_wait", bad)
 		}
 		d.wakeups.Add(1)
 		d.mu.Lock()
 		for i := range n {
 			d.event(&p.events[i])
 		}
-		err := d.flush()
-		r := d.run
+		err = d.flush()
 		d.mu.Unlock()
 		if err != nil {
-			r.Fail(err)
-			return
+			return err
 		}
 	}
+	return nil
 }
 
 // event is what one event of a socket does.

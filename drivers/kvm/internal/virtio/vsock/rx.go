@@ -15,8 +15,11 @@ import (
 const maxPacket = 64 << 10
 
 // receive goes on with what waits for the guest's buffers.
-func (d *Device) receive(r *virtio.Run, q *virtio.Queue) {
-	for q.Wait() == nil {
+func (d *Device) receive(q *virtio.Queue) error {
+	for {
+		if err := q.Wait(); err != nil {
+			return err
+		}
 		d.mu.Lock()
 		if d.starving {
 			d.starving = false
@@ -25,8 +28,7 @@ func (d *Device) receive(r *virtio.Run, q *virtio.Queue) {
 		err := d.flush()
 		d.mu.Unlock()
 		if err != nil {
-			r.Fail(err)
-			return
+			return err
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // transmit takes the guest's packets.
-func (d *Device) transmit(r *virtio.Run, q *virtio.Queue) {
+func (d *Device) transmit(q *virtio.Queue) error {
 	for !d.stopping.Load() {
 		d.mu.Lock()
 		q.DisableKicks()
@@ -28,14 +28,18 @@ func (d *Device) transmit(r *virtio.Run, q *virtio.Queue) {
 		d.mu.Unlock()
 		switch {
 		case err != nil:
-			r.Fail(err)
-			return
-		case more:
+			return err
+		case !more:
+			err = q.Wait()
+		default:
+			err = q.Yield()
 			runtime.Gosched()
-		case q.Wait() != nil:
-			return
+		}
+		if err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // drain handles at most a batch of packets and says whether there may be more to handle now.
