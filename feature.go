@@ -68,9 +68,6 @@ const (
 	FeatureStats Feature = "stats"
 	// FeatureEvents: Conn.Subscribe (EventSource).
 	FeatureEvents Feature = "events"
-	// FeatureVsockStreams: Domain.DialVsock and ListenVsock (Vsocker), of a domain
-	// with Config.Vsock.
-	FeatureVsockStreams Feature = "vsock-streams"
 
 	// Of a Config.
 
@@ -94,6 +91,12 @@ const (
 	FeatureVsock          Feature = "vsock"
 	FeatureProtected      Feature = "protected"
 	FeatureHypervisorAuth Feature = "hypervisor-auth"
+
+	// Of a domain with a device.
+
+	// FeatureVsockStreams: Domain.DialVsock and ListenVsock (Vsocker), of a domain
+	// with Config.Vsock.
+	FeatureVsockStreams Feature = "vsock-streams"
 )
 
 // Features returns every feature that this version of the package knows.
@@ -105,8 +108,8 @@ func Features() []Feature {
 		FeatureVCPUInfo, FeatureVCPUPin, FeatureVCPUConfig, FeatureDevices, FeatureXML, FeatureLabels,
 		FeatureAutostart, FeatureRename, FeatureStats, FeatureEvents, FeatureConsoleFiles, FeatureVirtioConsole, FeatureHypervisorLog,
 		FeatureInstanceID, FeatureFirmware, FeatureMaxMemory, FeatureMemoryBacking, FeatureBalloon, FeatureMaxVCPUs,
-		FeatureTopology, FeatureDisks, FeatureNICs, FeaturePortForwards, FeatureShares, FeatureRNG, FeatureVsock, FeatureVsockStreams,
-		FeatureProtected, FeatureHypervisorAuth,
+		FeatureTopology, FeatureDisks, FeatureNICs, FeaturePortForwards, FeatureShares, FeatureRNG, FeatureVsock,
+		FeatureProtected, FeatureHypervisorAuth, FeatureVsockStreams,
 	}
 }
 

@@ -36,15 +36,8 @@ func serveVsock(port uint32) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(ln)
-	if err := unix.Bind(ln, &unix.SockaddrVM{CID: unix.VMADDR_CID_ANY, Port: port}); err != nil {
-		return err
-	}
-	if err := unix.Listen(ln, 1); err != nil {
-		return err
-	}
-	say("listening")
-	fd, _, err := unix.Accept(ln)
+	fd, err := acceptOne(ln, port)
+	unix.Close(ln) // before anything is said: nothing listens any more
 	if err != nil {
 		return err
 	}
@@ -54,6 +47,18 @@ func serveVsock(port uint32) error {
 		say("echoed " + strconv.Itoa(total))
 	}
 	return err
+}
+
+func acceptOne(ln int, port uint32) (int, error) {
+	if err := unix.Bind(ln, &unix.SockaddrVM{CID: unix.VMADDR_CID_ANY, Port: port}); err != nil {
+		return -1, err
+	}
+	if err := unix.Listen(ln, 1); err != nil {
+		return -1, err
+	}
+	say("listening")
+	fd, _, err := unix.Accept(ln)
+	return fd, err
 }
 
 // sendVsock sends a text to a port of the host, and prints what it answers.
