@@ -20,17 +20,17 @@ func vsockCases() []Case {
 	talking := append(streams[:2:2], polyvisor.FeatureConsole)
 	return []Case{
 		{
-			Name: "vsock/dial", Features: talking, Words: []string{"VsockServe"},
+			Name: "vsock/dial", Features: talking, Talks: true, Words: []string{"VsockServe"},
 			Rule: "DialVsock reaches the program that listens on a port of the guest. What it is sent comes back byte for byte, also what is under way when the host closes its direction, and then the stream ends. The addresses of the connection are the guest's CID and port, and the host's.",
 			Run:  vsockDial,
 		},
 		{
-			Name: "vsock/refused", Features: talking, Words: []string{"VsockServe"},
+			Name: "vsock/refused", Features: talking, Talks: true, Words: []string{"VsockServe"},
 			Rule: "A port on which nothing listens is ErrNotFound, and so is that of a program that has ended.",
 			Run:  vsockRefused,
 		},
 		{
-			Name: "vsock/listen", Features: talking, Words: []string{"VsockSend"},
+			Name: "vsock/listen", Features: talking, Talks: true, Words: []string{"VsockSend"},
 			Rule: "ListenVsock takes what the guest connects to that port of the host, both ways. A second listener on the port is ErrBusy and takes nothing; the port is free again once the listener is closed.",
 			Run:  vsockListen,
 		},
