@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -25,12 +26,12 @@ type Conn struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	mu       sync.Mutex // protects the following
-	closed   bool
-	calls    sync.WaitGroup
-	slots    map[uuid.UUID]*slot
-	spare    []*slot // to be used again
-	consoles map[*console]struct{}
+	mu     sync.Mutex // protects the following
+	closed bool
+	calls  sync.WaitGroup
+	slots  map[uuid.UUID]*slot
+	spare  []*slot                // to be used again
+	open   map[io.Closer]struct{} // consoles and sockets
 
 	subscriptions map[*Subscription]struct{}
 
@@ -103,7 +104,7 @@ func newConn(d Driver, u *URI, o options) *Conn {
 	}
 	c := &Conn{
 		driver: d, uri: u, typ: d.Type(), caps: d.Capabilities().clone(), readOnly: o.driver.ReadOnly,
-		slots: make(map[uuid.UUID]*slot), consoles: make(map[*console]struct{}), done: make(chan struct{}),
+		slots: make(map[uuid.UUID]*slot), open: make(map[io.Closer]struct{}), done: make(chan struct{}),
 		subscriptions: make(map[*Subscription]struct{}),
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
@@ -111,7 +112,7 @@ func newConn(d Driver, u *URI, o options) *Conn {
 }
 
 // Close ends the calls under way on the connection and its domains with
-// ErrClosed, closes open consoles and subscriptions and releases the
+// ErrClosed, closes open consoles, sockets and subscriptions and releases the
 // connection. Domains go on running unless the driver's documentation says
 // otherwise. A second Close waits for the first and returns its error.
 func (c *Conn) Close() error {
@@ -122,15 +123,12 @@ func (c *Conn) Close() error {
 		return c.closeErr
 	}
 	c.closed = true
-	consoles := make([]*console, 0, len(c.consoles))
-	for con := range c.consoles {
-		consoles = append(consoles, con)
-	}
+	open := slices.Collect(maps.Keys(c.open))
 	subscriptions := slices.Collect(maps.Keys(c.subscriptions))
 	c.mu.Unlock()
 	c.cancel(ErrClosed)
-	for _, con := range consoles {
-		_ = con.Close()
+	for _, f := range open {
+		_ = f.Close()
 	}
 	for _, s := range subscriptions {
 		_ = s.Close()

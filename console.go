@@ -25,11 +25,7 @@ func (d *Domain) Console(ctx context.Context, o ConsoleOptions) (io.ReadWriteClo
 			return err
 		}
 		con = &console{ReadWriteCloser: rwc, conn: d.conn}
-		if !d.conn.track(con) {
-			_ = rwc.Close()
-			return ErrClosed
-		}
-		return nil
+		return d.conn.adopt(con)
 	})
 	if err != nil {
 		return nil, err
@@ -59,24 +55,34 @@ type console struct {
 	err  error
 }
 
-// track makes Close close con too. It reports false if Close is under way.
-func (c *Conn) track(con *console) bool {
+// adopt makes Close close f too. If Close is under way already f is closed and
+// the error is ErrClosed.
+func (c *Conn) adopt(f io.Closer) error {
+	c.mu.Lock()
+	closed := c.closed
+	if !closed {
+		c.open[f] = struct{}{}
+	}
+	c.mu.Unlock()
+	if closed {
+		_ = f.Close()
+		return ErrClosed
+	}
+	return nil
+}
+
+// disown undoes adopt; f is closed.
+func (c *Conn) disown(f io.Closer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
-		return false
-	}
-	c.consoles[con] = struct{}{}
-	return true
+	delete(c.open, f)
 }
 
 func (c *console) Close() error {
 	c.once.Do(func() {
 		c.err = c.ReadWriteCloser.Close()
 		// Last, so that Conn.Close waits for it.
-		c.conn.mu.Lock()
-		delete(c.conn.consoles, c)
-		c.conn.mu.Unlock()
+		c.conn.disown(c)
 	})
 	return c.err
 }

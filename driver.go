@@ -3,6 +3,7 @@ package polyvisor
 import (
 	"context"
 	"io"
+	"net"
 
 	"github.com/google/uuid"
 )
@@ -147,6 +148,20 @@ type ConsoleResizer interface {
 	// ErrBusy if the console was taken over. It may be called while a Read or Write
 	// is under way; the errors are the driver's.
 	Resize(ctx context.Context, cols, rows uint16) error
+}
+
+// Vsocker is implemented by an Instance whose programs can be reached by sockets,
+// and reach the host's (FeatureVsockStreams). Other operations on the domain may
+// be under way. A domain without Config.Vsock is ErrInvalidConfig.
+type Vsocker interface {
+	// DialVsock connects to a port of the guest, and returns when the guest has
+	// accepted; ErrNotFound if it refuses. The connection ends when the domain
+	// stops.
+	DialVsock(ctx context.Context, port uint32) (net.Conn, error)
+	// ListenVsock takes the guest's connections to a port of the host; ErrBusy if
+	// somebody does already. ctx bounds the call only; the listener ends when the
+	// domain stops.
+	ListenVsock(ctx context.Context, port uint32) (net.Listener, error)
 }
 
 // Saver is implemented by an Instance whose run can be saved to a file

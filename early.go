@@ -53,7 +53,8 @@ func (e early) permits(op Op, id uuid.UUID) error {
 		return nil
 	}
 	switch op {
-	case OpStart, OpSuspend, OpResume, OpShutdown, OpReboot, OpDestroy, OpConsole, OpSave, OpCoreDump:
+	case OpStart, OpSuspend, OpResume, OpShutdown, OpReboot, OpDestroy, OpConsole, OpSave, OpCoreDump,
+		OpDialVsock, OpListenVsock:
 		if _, own := e[id]; own {
 			return nil
 		}

@@ -11,7 +11,7 @@ func (c *Conn) Slots() int {
 func (c *Conn) Consoles() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.consoles)
+	return len(c.open)
 }
 
 // Queue is the number of operations on a domain: the one under way and those

@@ -91,6 +91,12 @@ const (
 	FeatureVsock          Feature = "vsock"
 	FeatureProtected      Feature = "protected"
 	FeatureHypervisorAuth Feature = "hypervisor-auth"
+
+	// Of a domain with a device.
+
+	// FeatureVsockStreams: Domain.DialVsock and ListenVsock (Vsocker), of a domain
+	// with Config.Vsock.
+	FeatureVsockStreams Feature = "vsock-streams"
 )
 
 // Features returns every feature that this version of the package knows.
@@ -103,7 +109,7 @@ func Features() []Feature {
 		FeatureAutostart, FeatureRename, FeatureStats, FeatureEvents, FeatureConsoleFiles, FeatureVirtioConsole, FeatureHypervisorLog,
 		FeatureInstanceID, FeatureFirmware, FeatureMaxMemory, FeatureMemoryBacking, FeatureBalloon, FeatureMaxVCPUs,
 		FeatureTopology, FeatureDisks, FeatureNICs, FeaturePortForwards, FeatureShares, FeatureRNG, FeatureVsock,
-		FeatureProtected, FeatureHypervisorAuth,
+		FeatureProtected, FeatureHypervisorAuth, FeatureVsockStreams,
 	}
 }
 

@@ -188,6 +188,8 @@ func operations() []method {
 		ruled("Destroy", polyvisor.OpDestroy, "", (*polyvisor.Domain).Destroy),
 		ruled("Undefine", polyvisor.OpUndefine, "", (*polyvisor.Domain).Undefine),
 		ruled("Console", polyvisor.OpConsole, polyvisor.FeatureConsole, console),
+		ruled("DialVsock", polyvisor.OpDialVsock, polyvisor.FeatureVsockStreams, dialVsock(1)).or(dialVsock(1<<32 - 1)),
+		ruled("ListenVsock", polyvisor.OpListenVsock, polyvisor.FeatureVsockStreams, listenVsock(1)).or(listenVsock(1<<32 - 1)),
 		ruled("Save", polyvisor.OpSave, polyvisor.FeatureSave, func(d *polyvisor.Domain, ctx context.Context) error { return d.Save(ctx, "/run") }).
 			or(func(d *polyvisor.Domain, ctx context.Context) error { return d.Save(ctx, "") }),
 		ruled("CoreDump", polyvisor.OpCoreDump, polyvisor.FeatureCoreDump, func(d *polyvisor.Domain, ctx context.Context) error { return d.CoreDump(ctx, "/core") }).
@@ -197,6 +199,26 @@ func operations() []method {
 		ruled("SetMaxMemory", polyvisor.OpSetMaxMemory, polyvisor.FeatureMemory, func(d *polyvisor.Domain, ctx context.Context) error {
 			return d.SetMaxMemory(ctx, 64*polyvisor.MiB)
 		}).or(func(d *polyvisor.Domain, ctx context.Context) error { return d.SetMaxMemory(ctx, 0) }),
+	}
+}
+
+func dialVsock(port uint32) func(*polyvisor.Domain, context.Context) error {
+	return func(d *polyvisor.Domain, ctx context.Context) error {
+		c, err := d.DialVsock(ctx, port)
+		if err == nil {
+			return c.Close()
+		}
+		return err
+	}
+}
+
+func listenVsock(port uint32) func(*polyvisor.Domain, context.Context) error {
+	return func(d *polyvisor.Domain, ctx context.Context) error {
+		l, err := d.ListenVsock(ctx, port)
+		if err == nil {
+			return l.Close()
+		}
+		return err
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -559,6 +560,24 @@ func (i *recInstance) OpenConsole(ctx context.Context, _ polyvisor.ConsoleOption
 		return nil, err
 	}
 	return con, nil
+}
+
+func (i *recInstance) DialVsock(ctx context.Context, _ uint32) (net.Conn, error) {
+	var c net.Conn
+	err := i.apply(ctx, polyvisor.OpDialVsock, func() error {
+		ours, theirs := net.Pipe()
+		c = ours
+		return theirs.Close()
+	})
+	return c, err
+}
+
+func (i *recInstance) ListenVsock(ctx context.Context, _ uint32) (l net.Listener, err error) {
+	err = i.apply(ctx, polyvisor.OpListenVsock, func() error {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+		return err
+	})
+	return l, err
 }
 
 // recConsole prints one line, then blocks until it is closed; what is written

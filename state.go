@@ -90,6 +90,9 @@ const (
 	OpCoreDump Op = "core dump"
 	OpRename   Op = "rename"
 
+	OpDialVsock   Op = "dial vsock"
+	OpListenVsock Op = "listen vsock"
+
 	OpSetMaxMemory Op = "set max memory"
 )
 
@@ -123,6 +126,9 @@ var Transitions = map[Op]Transition{
 	OpSave:     {From: []State{Running, Blocked, Paused}, To: Shutoff},
 	OpCoreDump: {From: []State{Running, Blocked, Paused, Crashed}},
 	OpRename:   {From: inactive},
+
+	OpDialVsock:   {From: active},
+	OpListenVsock: {From: active},
 
 	OpSetMaxMemory: {From: inactive},
 }

@@ -86,6 +86,24 @@ var operations = map[polyvisor.Feature]func(c *C, d *polyvisor.Domain) error{
 		}
 		return err
 	},
+	polyvisor.FeatureVsockStreams: func(c *C, d *polyvisor.Domain) error {
+		if !c.has(polyvisor.FeatureVsock) {
+			_, err := d.ListenVsock(c.ctx, vsockPort)
+			return err
+		}
+		d, err := c.conn.Define(c.ctx, c.Config("using", withVsock))
+		if err == nil {
+			err = d.Start(c.ctx)
+		}
+		if err != nil {
+			return err
+		}
+		l, err := d.ListenVsock(c.ctx, vsockPort)
+		if err == nil {
+			err = l.Close()
+		}
+		return err
+	},
 	polyvisor.FeatureTransient: func(c *C, _ *polyvisor.Domain) error {
 		_, err := c.conn.Create(c.ctx, c.Config("using"))
 		return err

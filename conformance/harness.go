@@ -137,6 +137,14 @@ type Guest struct {
 	// Size prints the numbers of columns and of rows of the guest's terminal,
 	// 0 and 0 while they are not known.
 	Size string
+	// VsockServe, followed by a space and a port, has a program listen on that port of
+	// the socket device, print "listening", take one connection, send back all that
+	// comes until its end, and print "echoed" and the number of bytes.
+	// VsockSend, followed by a space, a port of the host, a space and a text, connects
+	// to the port, sends the text, closes that direction, and prints "answered" and
+	// what it reads until the end.
+	VsockServe string
+	VsockSend  string
 }
 
 // BuiltinGuest gives the words of the built-in guest of this project's drivers.
@@ -148,11 +156,12 @@ func BuiltinGuest() *Guest {
 		PowerOff: "poweroff", Reboot: "reboot", Crash: "crash", Busy: "spin",
 		Fill: "fill", Sum: "sum",
 		Read: "read", Write: "write", Flush: "flush", Send: "send", NICs: "nics", Put: "put", Cat: "cat", Random: "random", Size: "size",
+		VsockServe: "vsock-serve", VsockSend: "vsock-send",
 	}
 }
 
 // WithoutDevices gives the guest without the words about disks, NICs, shares, random
-// numbers and virtio consoles, for one that has no drivers for them: the cases about devices then
+// numbers, virtio consoles and sockets, for one that has no drivers for them: the cases about devices then
 // see what the host can see. g may be nil.
 func (g *Guest) WithoutDevices() *Guest {
 	if g == nil {
@@ -160,5 +169,6 @@ func (g *Guest) WithoutDevices() *Guest {
 	}
 	c := *g
 	c.Read, c.Write, c.Flush, c.Send, c.NICs, c.Put, c.Cat, c.Random, c.Size = "", "", "", "", "", "", "", "", ""
+	c.VsockServe, c.VsockSend = "", ""
 	return &c
 }

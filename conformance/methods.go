@@ -166,6 +166,17 @@ var methods = []method{
 			}
 			return err
 		}},
+	// The domains of the matrix have no socket device.
+	{name: "DialVsock", need: features(polyvisor.FeatureVsockStreams), changes: true, op: polyvisor.OpDialVsock, code: always(polyvisor.CodeInvalidConfig),
+		call: func(_ *C, ctx context.Context, d *polyvisor.Domain) error {
+			_, err := d.DialVsock(ctx, vsockPort)
+			return err
+		}},
+	{name: "ListenVsock", need: features(polyvisor.FeatureVsockStreams), changes: true, op: polyvisor.OpListenVsock, code: always(polyvisor.CodeInvalidConfig),
+		call: func(_ *C, ctx context.Context, d *polyvisor.Domain) error {
+			_, err := d.ListenVsock(ctx, vsockPort)
+			return err
+		}},
 	{name: "Save", need: features(polyvisor.FeatureSave), changes: true, op: polyvisor.OpSave,
 		call: func(c *C, ctx context.Context, d *polyvisor.Domain) error { return d.Save(ctx, c.path("saved")) }},
 	{name: "CoreDump", need: features(polyvisor.FeatureCoreDump), changes: true, op: polyvisor.OpCoreDump, code: ifActive,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +36,9 @@ type fault struct {
 	// told is called in place of event and knows the connection.
 	told   func(d *wrongDriver, e polyvisor.Event) []polyvisor.Event
 	stream func(io.ReadWriteCloser) io.ReadWriteCloser
+	// conn and listener change those of the socket device.
+	conn     func(net.Conn) net.Conn
+	listener func(net.Listener) net.Listener
 
 	// without are features that the driver does not declare; the cases that need
 	// one are skipped.
@@ -61,6 +65,9 @@ type call struct {
 	readOnly bool
 	result   *polyvisor.Instance
 	stream   io.ReadWriteCloser
+	port     *uint32
+	conn     net.Conn
+	listener net.Listener
 	state    *polyvisor.State
 	info     *polyvisor.Info
 	stop     *polyvisor.Stop
@@ -383,6 +390,36 @@ func (i *wrongInstance) OpenConsole(ctx context.Context, o polyvisor.ConsoleOpti
 		rwc = i.d.h.f.stream(rwc)
 	}
 	return rwc, err
+}
+
+func (i *wrongInstance) DialVsock(ctx context.Context, port uint32) (conn net.Conn, err error) {
+	k := &call{op: "dial vsock", ctx: ctx, inst: i.Instance, port: &port}
+	err = i.d.do(k, func() (err error) {
+		conn, err = i.Instance.(polyvisor.Vsocker).DialVsock(ctx, port)
+		return err
+	})
+	if k.conn != nil {
+		conn = k.conn
+	}
+	if err == nil && i.d.h.f.conn != nil {
+		conn = i.d.h.f.conn(conn)
+	}
+	return conn, err
+}
+
+func (i *wrongInstance) ListenVsock(ctx context.Context, port uint32) (l net.Listener, err error) {
+	k := &call{op: "listen vsock", ctx: ctx, inst: i.Instance, port: &port}
+	err = i.d.do(k, func() (err error) {
+		l, err = i.Instance.(polyvisor.Vsocker).ListenVsock(ctx, port)
+		return err
+	})
+	if k.listener != nil {
+		l = k.listener
+	}
+	if err == nil && i.d.h.f.listener != nil {
+		l = i.d.h.f.listener(l)
+	}
+	return l, err
 }
 
 func (i *wrongInstance) Save(ctx context.Context, path string) error {

@@ -46,6 +46,8 @@ func init() {
 		{"put", "put SHARE FILE TEXT", "write one", (*guest).doPut},
 		{"random", "random N", "take N random bytes", (*guest).doRandom},
 		{"size", "size", "columns and rows of the terminal", func(g *guest, _ string) { g.printf("%d %d\n", g.r.cols, g.r.rows) }},
+		{"vsock-serve", "vsock-serve PORT", "give a caller back what it sends", (*guest).doServe},
+		{"vsock-send", "vsock-send PORT TEXT", "send to the host, print the answer", (*guest).doVsockSend},
 		{"facts", "facts", "what else the guest knows about itself", (*guest).doFacts},
 		{"button", "button off|ignore|hold", "what the power button does; hold never ends", (*guest).doButton},
 		{"block", "block", "wait for a resource until a key is pressed", (*guest).doBlock},

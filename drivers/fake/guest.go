@@ -66,6 +66,8 @@ type guest struct {
 	nics   map[polyvisor.MAC]*polyvisor.NICStats
 	random uint64 // bytes taken since the boot
 	exits  map[string]uint64
+
+	sockets sockets
 }
 
 // guestLocked gives the guest of the run. It has booted if the run has begun.
@@ -131,6 +133,7 @@ func (g *guest) stopTimersLocked() {
 func (g *guest) endLocked() {
 	g.ended = true
 	g.stopTimersLocked()
+	g.sockets.endLocked()
 	if g.owner != nil {
 		g.owner.wakeLocked()
 	}
@@ -140,7 +143,9 @@ func (g *guest) endLocked() {
 // little, as the script may be what ended it.
 func (g *guest) resetLocked() {
 	g.stopTimersLocked()
-	*g = guest{r: g.r, out: g.out, owner: g.owner, boots: g.boots, pending: g.pending, pumping: g.pumping, nics: g.nics, exits: g.exits}
+	g.sockets.closeAllLocked()
+	*g = guest{r: g.r, out: g.out, owner: g.owner, boots: g.boots, pending: g.pending, pumping: g.pumping, nics: g.nics, exits: g.exits,
+		sockets: g.sockets}
 	if g.auto() != nil {
 		g.holdLocked()
 	}

@@ -198,6 +198,7 @@ var (
 	_ polyvisor.Shutdowner     = (*instance)(nil)
 	_ polyvisor.Rebooter       = (*instance)(nil)
 	_ polyvisor.ConsoleOpener  = (*instance)(nil)
+	_ polyvisor.Vsocker        = (*instance)(nil)
 	_ polyvisor.Saver          = (*instance)(nil)
 	_ polyvisor.CoreDumper     = (*instance)(nil)
 	_ polyvisor.MemorySetter   = (*instance)(nil)

@@ -216,6 +216,7 @@ func (r *run) preserveLocked(stop polyvisor.Stop) {
 	r.ended = &stop
 	if r.guest != nil {
 		r.guest.stopTimersLocked()
+		r.guest.sockets.closeAllLocked()
 	}
 	r.d.h.tellLocked(r.d, polyvisor.Event{Type: polyvisor.EventSuspended, Stop: &stop})
 }

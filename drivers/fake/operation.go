@@ -32,6 +32,8 @@ const (
 	opShutdown
 	opReboot
 	opConsole
+	opDialVsock
+	opListenVsock
 	opSave
 	opCoreDump
 	opSetMemory
@@ -54,6 +56,7 @@ var operations = [...]string{
 	opRestore: "restore", opLookup: "lookup", opList: "list", opSubscribe: "subscribe", opState: "state", opInfo: "info",
 	opConfig: "config", opStart: "start", opDestroy: "destroy", opUndefine: "undefine", opWait: "wait",
 	opSuspend: "suspend", opResume: "resume", opShutdown: "shutdown", opReboot: "reboot", opConsole: "console",
+	opDialVsock: "dial-vsock", opListenVsock: "listen-vsock",
 	opSave: "save", opCoreDump: "core-dump", opSetMemory: "set-memory", opSetMaxMemory: "set-max-memory",
 	opSetVCPUs: "set-vcpus", opVCPUs: "vcpus", opPinVCPU: "pin-vcpu", opConfigureVCPU: "configure-vcpu",
 	opAttachDevice: "attach-device", opDetachDevice: "detach-device", opUpdateDevice: "update-device",

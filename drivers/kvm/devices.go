@@ -47,6 +47,9 @@ func (d *driver) prepareDevices(ctx context.Context, c *polyvisor.Config, s *vmm
 			files[rngFile], s.RNG.File = f, rngFile
 		}
 	}
+	if c.Vsock != nil {
+		s.Vsock = &vmm.Vsock{CID: c.Vsock.CID}
+	}
 	return nil
 }
 

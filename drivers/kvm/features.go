@@ -12,6 +12,7 @@ var features = []polyvisor.Feature{
 	polyvisor.FeatureEvents, polyvisor.FeatureXML, polyvisor.FeaturePreserve, polyvisor.FeatureRenameRestart,
 	polyvisor.FeatureRNG, polyvisor.FeatureDisks, polyvisor.FeatureNICs, polyvisor.FeaturePortForwards,
 	polyvisor.FeatureVirtioConsole,
+	polyvisor.FeatureVsock, polyvisor.FeatureVsockStreams,
 }
 
 const (
@@ -33,7 +34,6 @@ var reasons = map[polyvisor.Feature]string{
 	polyvisor.FeatureMaxVCPUs:       noHotplug,
 	polyvisor.FeatureTopology:       "a guest sees one socket with a core for each vCPU",
 	polyvisor.FeatureShares:         noDevice,
-	polyvisor.FeatureVsock:          noDevice,
 	polyvisor.FeatureProtected:      "the engine uses neither AMD SEV nor Intel TDX",
 	polyvisor.FeatureHypervisorAuth: "it authenticates a protected guest, and the engine runs none",
 }

@@ -90,6 +90,11 @@ func named(c *polyvisor.Config) *polyvisor.Config {
 // run starts a domain whose operation lock is held, in a VM process or here. For a
 // transient one it gives what will tell of its end.
 func (d *driver) run(ctx context.Context, c *polyvisor.Config, o polyvisor.StartOptions, spec store.RunSpec) (*watcher, error) {
+	c, text, err := withCID(c, spec.Config)
+	if err != nil {
+		return nil, err
+	}
+	spec.Config = text
 	run, err := d.store.NewRun(ctx, spec)
 	if errors.Is(err, store.ErrActive) && spec.Transient {
 		return nil, &classed{polyvisor.ErrExists, err} // another domain's UUID

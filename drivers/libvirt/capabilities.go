@@ -199,6 +199,7 @@ var never = map[polyvisor.Feature]string{
 	polyvisor.FeatureVCPUConfig:     "libvirt's shares of CPU time are for a whole domain, not for one virtual CPU",
 	polyvisor.FeatureProtected:      "libvirt's launchSecurity names one vendor's way, which a Config does not; use XML",
 	polyvisor.FeatureHypervisorAuth: reasonNoElement,
+	polyvisor.FeatureVsockStreams:   "libvirt's protocol has no call for them; a program on the hypervisor's host uses AF_VSOCK with the CID of the Config",
 	polyvisor.FeaturePreserve:       "libvirt's drivers keep a guest that has ended after a crash at most; use XML",
 	polyvisor.FeatureRenameRestart:  "no driver of libvirt obeys it",
 }

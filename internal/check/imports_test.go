@@ -63,6 +63,7 @@ var rules = []rule{
 	{pkg: internals + "virtio/rng", allow: []string{internals + "virtio", internals + "virtq"}, pure: true, reason: "a device knows its queues and its back end"},
 	{pkg: internals + "virtio/blk", allow: []string{internals + "virtio", internals + "virtq", internals + "disk"}, reason: "a device knows its queues and its back end"},
 	{pkg: internals + "virtio/net", allow: []string{internals + "guestmem", internals + "virtio", internals + "virtq", unix}, reason: "as blk; frames leave guest memory by one system call"},
+	{pkg: internals + "virtio/vsock", allow: []string{internals + "guestmem", internals + "virtio", internals + "virtq", unix}, reason: "as net; data leaves guest memory by one system call"},
 	{pkg: internals + "virtio/console", allow: []string{internals + "virtio", internals + "virtq"}, pure: true, reason: "as rng"},
 	{pkg: internals + "virtio/virtiotest", allow: []string{internals + "guestmem", internals + "virtio", internals + "virtq/..."}, reason: "a device's driver, for tests"},
 	{pkg: internals + "virtq/virtqtest", allow: []string{internals + "guestmem", internals + "virtq"}, reason: "the driver's side, for tests"},

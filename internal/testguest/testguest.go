@@ -44,5 +44,5 @@ func ButtonModules() []string { return []string{"button", "evdev"} }
 
 // DeviceModules are the drivers of virtio devices, for Options.DeviceModules.
 func DeviceModules() []string {
-	return []string{"virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng"}
+	return []string{"virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "vmw_vsock_virtio_transport"}
 }

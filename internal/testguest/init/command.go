@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const help = "report, uptime, mem, cpus, mib, echo TEXT, flood BYTES, idle, spin [all], read DISK SECTOR, write DISK SECTOR TEXT, flush DISK, nics, queues, virtio, size, address A.B.C.D/BITS [NIC], echo-server PORT, echo-client A.B.C.D PORT, pci, random BYTES, poweroff, reboot, panic, crash"
+const help = "report, uptime, mem, cpus, mib, echo TEXT, flood BYTES, idle, spin [all], read DISK SECTOR, write DISK SECTOR TEXT, flush DISK, nics, queues, virtio, size, address A.B.C.D/BITS [NIC], echo-server PORT, echo-client A.B.C.D PORT, vsock-serve PORT, vsock-send PORT TEXT, pci, random BYTES, poweroff, reboot, panic, crash"
 
 // obey runs one command line.
 func obey(line string) {
@@ -61,7 +61,7 @@ func obey(line string) {
 		resetByTripleFault()
 		crash()
 	default:
-		if onDisk(cmd, arg) || onDevice(cmd, arg) || onNetwork(cmd, arg) {
+		if onDisk(cmd, arg) || onDevice(cmd, arg) || onNetwork(cmd, arg) || onVsock(cmd, arg) {
 			return
 		}
 		say(prefix + "error=unknown command " + cmd + "; known: " + help)

@@ -162,23 +162,28 @@ func echoClient(arg string) error {
 	return echo(fd)
 }
 
+// echo is giveBack, and says how much it was.
 func echo(fd int) error {
+	total, err := giveBack(fd)
+	if err == nil {
+		say("echoed " + strconv.Itoa(total))
+	}
+	return err
+}
+
+// giveBack writes to a connection all that comes from it until its end.
+func giveBack(fd int) (total int, err error) {
 	buf := make([]byte, 64<<10)
-	total := 0
 	for {
 		n, err := unix.Read(fd, buf)
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			say("echoed " + strconv.Itoa(total))
-			return nil
+		if err != nil || n == 0 {
+			return total, err
 		}
 		total += n
 		for out := buf[:n]; len(out) > 0; {
 			w, err := unix.Write(fd, out)
 			if err != nil {
-				return err
+				return total, err
 			}
 			out = out[w:]
 		}

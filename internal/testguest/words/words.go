@@ -17,5 +17,6 @@ func Guest() *conformance.Guest {
 		Prompt: prompt + " ", Echo: "echo", CPUs: "cpus", Memory: "mib", Auto: "testguest.rest=",
 		PowerOff: "poweroff", Reboot: "reboot", Crash: "panic", Busy: "spin",
 		Read: "read", Write: "write", Flush: "flush", NICs: "nics", Random: "random", Size: "size",
+		VsockServe: "vsock-serve", VsockSend: "vsock-send",
 	}
 }

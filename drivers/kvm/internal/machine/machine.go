@@ -27,6 +27,12 @@ func New(ctx context.Context, spec json.RawMessage, env vmmproc.Env) (vmmproc.Ma
 	}
 	opts := vmm.Options{Device: s.Device, Console: env.Console, Files: env.Files, OnDeviceError: env.DeviceError}
 	var err error
+	if s.Machine.Vsock != nil {
+		if opts.Vsock.Listener, err = env.Listen(VsockSocket); err != nil {
+			return nil, err
+		}
+		opts.Vsock.Connect = func(port uint32) (int, error) { return env.Connect(VsockSocketOf(port)) }
+	}
 	// vmm closes what it is given, and the same files serve the next boot.
 	if opts.Kernel, err = duplicate(env.Files[KernelFile], s.Machine.Boot.Kernel); err != nil {
 		return nil, err

@@ -2,7 +2,11 @@
 // vmmproc can run: it is what the VM process is made of besides those two.
 package machine
 
-import "github.com/polyvisor/polyvisor/drivers/kvm/internal/vmm"
+import (
+	"strconv"
+
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/vmm"
+)
 
 // Spec is what travels from the program that starts a domain to its VM process.
 type Spec struct {
@@ -18,3 +22,12 @@ const (
 	KernelFile = "kernel"
 	InitrdFile = "initrd"
 )
+
+// VsockSocket is the unix socket in a run's directory through which programs of the host reach the ports of its guest
+// (package vsock says how).
+const VsockSocket = "vsock.sock"
+
+// VsockSocketOf is the unix socket in a run's directory on which a program of the host serves a port for the guest.
+func VsockSocketOf(port uint32) string {
+	return VsockSocket + "_" + strconv.FormatUint(uint64(port), 10)
+}

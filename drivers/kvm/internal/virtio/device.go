@@ -17,6 +17,7 @@ const (
 	IDBlock   = 2
 	IDConsole = 3
 	IDEntropy = 4
+	IDSocket  = 19
 )
 
 // Feature bits that belong to no device type (section 6).

@@ -31,6 +31,8 @@ type Options struct {
 	Console io.Writer
 	// Files are what devices of the Spec name. They stay the caller's, and open until Close has returned.
 	Files map[string]*os.File
+	// Vsock is what a socket device needs of the host.
+	Vsock VsockHost
 	// OnDeviceError is told that what is behind a device failed, in any goroutine; it must not block for long. Nil is nobody.
 	OnDeviceError func(device, detail string)
 	// Kernel and Initrd go before the paths of the Spec. They are read by New and closed by it, also when it fails.

@@ -11,6 +11,7 @@ import (
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/kvmapi"
 	hvc "github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio/console"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio/rng"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio/vsock"
 )
 
 // memory is guest memory as devices see it.
@@ -24,6 +25,7 @@ type devices struct {
 	nics    []*networkDevice
 	rng     *rng.Device
 	console *hvc.Device
+	vsock   *vsock.Device
 }
 
 // addDevices puts the devices of the Spec onto a PCI bus, which there is only if there are any.
@@ -88,6 +90,16 @@ func (m *Machine) addDevices(sys *kvmapi.System, opts Options) error {
 		m.devices.console = hvc.New(hvc.Config{Output: opts.Console})
 		m.undo.add(func() error { m.devices.console.Close(); return nil })
 		if err := b.add("console", m.devices.console, m.mem, failed("console")); err != nil {
+			return err
+		}
+	}
+	if s := m.spec.Vsock; s != nil {
+		d, err := newVsock(s, opts.Vsock)
+		if err != nil {
+			return err
+		}
+		m.devices.vsock = d
+		if err := b.add("vsock", d, m.mem, failed("vsock")); err != nil {
 			return err
 		}
 	}

@@ -25,7 +25,13 @@ type Spec struct {
 	RNG   *RNG   `json:"rng,omitempty"` // a random number generator
 	// VirtioConsole is a virtio console beside the serial port: it takes the input, and what is printed on both goes to
 	// one place.
-	VirtioConsole bool `json:"virtio_console,omitempty"`
+	VirtioConsole bool   `json:"virtio_console,omitempty"`
+	Vsock         *Vsock `json:"vsock,omitempty"`
+}
+
+// Vsock is a socket device.
+type Vsock struct {
+	CID uint32 `json:"cid"` // the guest's address, 3 to 4294967294
 }
 
 // NIC is a network interface.
@@ -60,7 +66,9 @@ type RNG struct {
 }
 
 // hasPCI says whether the machine has devices that want a PCI bus.
-func (s *Spec) hasPCI() bool { return len(s.Disks)+len(s.NICs) > 0 || s.RNG != nil || s.VirtioConsole }
+func (s *Spec) hasPCI() bool {
+	return len(s.Disks)+len(s.NICs) > 0 || s.RNG != nil || s.VirtioConsole || s.Vsock != nil
+}
 
 // Boot kinds.
 const (

@@ -116,6 +116,12 @@ type Env struct {
 	// DeviceError tells that what is behind a device failed; the device has told the
 	// guest. It does not wait for anybody, and is for any goroutine.
 	DeviceError func(device, detail string)
+	// Listen gives the listening unix stream socket of a name in the run's directory,
+	// non-blocking. It is made once and serves all the run's machines; do not close it.
+	Listen func(name string) (*os.File, error)
+	// Connect connects to the unix stream socket of a name there, which somebody else
+	// has made, without blocking. The descriptor is the caller's, and non-blocking.
+	Connect func(name string) (fd int, err error)
 	// Rebuild is 0 for the first machine of a domain's run and counts its
 	// reboots.
 	Rebuild int

@@ -78,6 +78,7 @@ type Server struct {
 	stop     *Stop // set when the run has ended
 
 	deviceErrors deviceErrors
+	sockets      runSockets
 
 	quiet *time.Timer // nil if nobody wants to know; runs after a request
 
@@ -100,6 +101,7 @@ func Serve(ctx context.Context, cfg ServeConfig, factory Factory) (*Server, erro
 		s.quiet = time.AfterFunc(time.Hour, cfg.quiet)
 		s.quiet.Stop()
 	}
+	s.sockets.dir = cfg.Run.Dir
 	s.hello = Hello{Version: Version, PID: os.Getpid(), Name: cfg.Run.Name, UUID: cfg.Run.UUID.String(), ID: cfg.Run.ID}
 	s.killed, s.kill = context.WithCancel(context.Background())
 	s.console = &console{input: s.input, machine: func() Machine { m, _ := s.machine(); return m }}
@@ -176,7 +178,8 @@ func (s *Server) build(ctx context.Context, n int) (m Machine, err error) {
 			err = &Error{CodeInternal, fmt.Sprintf("panic while the machine was built: %v", r)}
 		}
 	}()
-	return s.factory(ctx, s.spec, Env{Files: s.files, Console: s.console, DeviceError: s.deviceError, Rebuild: n})
+	return s.factory(ctx, s.spec, Env{Files: s.files, Console: s.console, DeviceError: s.deviceError,
+		Listen: s.sockets.Listen, Connect: s.sockets.Connect, Rebuild: n})
 }
 
 func (c *Config) validate() error {
@@ -325,6 +328,7 @@ func (s *Server) served() {
 }
 
 func (s *Server) closeFiles() {
+	s.sockets.close()
 	for _, f := range s.files {
 		f.Close()
 	}

@@ -36,10 +36,10 @@ func newSocket() (*os.File, int, error) {
 	if err != nil {
 		return nil, -1, os.NewSyscallError("socket", err)
 	}
-	return os.NewFile(uintptr(fd), "control socket"), fd, nil
+	return os.NewFile(uintptr(fd), "unix socket"), fd, nil
 }
 
-// listen makes the control socket in dir. Its mode is 0600 by the umask of a VM
+// listen makes a socket in dir. Its mode is 0600 by the umask of a VM
 // process; in any other process the directory, 0700, keeps others out.
 func listen(dir, name string) (*os.File, error) {
 	addr, done, err := sockaddr(dir, name)
@@ -61,7 +61,7 @@ func listen(dir, name string) (*os.File, error) {
 	runtime.KeepAlive(f)
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("control socket in %s: %w", dir, err)
+		return nil, fmt.Errorf("socket %s in %s: %w", name, dir, err)
 	}
 	return f, nil
 }
