@@ -22,6 +22,7 @@ const VsockHost = 2
 // Network is "vsock".
 func (a VsockAddr) Network() string { return "vsock" }
 
+// String is CID:PORT.
 func (a VsockAddr) String() string { return fmt.Sprintf("%d:%d", a.CID, a.Port) }
 
 // DialVsock connects to what listens on a port of the guest's socket device
