@@ -8,12 +8,15 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -168,10 +171,23 @@ func sized(memory polyvisor.Bytes, vcpus int) *polyvisor.Config {
 
 // bomb is a bzImage whose payload, a few KiB, unpacks to 64 MiB and promises size.
 func bomb(t testing.TB, size int) []byte {
-	payload := zip(t, make([]byte, 64<<20))
+	payload := slices.Clone(packedZeros())
 	binary.LittleEndian.PutUint32(payload[len(payload)-4:], uint32(size))
 	return imagetest.BzImage{Payload: payload, InitSize: 1 << 20}.Build()
 }
+
+// packedZeros are 64 MiB of them, packed once: with the race detector that takes seconds.
+var packedZeros = sync.OnceValue(func() []byte {
+	var b bytes.Buffer
+	w, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+	if err == nil {
+		_, err = w.Write(make([]byte, 64<<20))
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+})
 
 // large is a kernel that needs more than a guest of 32 MiB has.
 func large() []byte {
