@@ -39,7 +39,7 @@ func fullConfig() *polyvisor.Config {
 			MAC: polyvisor.MAC{0x52, 0x54, 0, 1, 2, 3}, Network: polyvisor.NetworkBridge, Source: "br0", MTU: 1400, Queues: 2,
 		}, {
 			MAC: polyvisor.MAC{0x52, 0x54, 0, 1, 2, 4}, Network: polyvisor.NetworkUser,
-			Forwards: []polyvisor.PortForward{{Protocol: polyvisor.ProtocolTCP, HostIP: "::1", HostPort: 8080, GuestPort: 80}},
+			Forwards: []polyvisor.PortForward{{Protocol: polyvisor.ProtocolTCP, HostIP: "::1", HostPort: 8080, GuestPort: 80}}, HostLoopback: true,
 		}},
 		Shares: []polyvisor.Share{{Tag: "home", Source: "/home", Mode: polyvisor.DeviceReadWriteForce}},
 		RNG:    &polyvisor.RNG{Source: "/dev/hwrng", BytesPerSecond: 1024},
@@ -57,6 +57,9 @@ func TestFullConfigIsFull(t *testing.T) {
 		switch {
 		case name == "Config.NICs.Forwards" && v.IsZero(): // is for another network than Source
 			walk(name, reflect.ValueOf(fullConfig().NICs[1].Forwards))
+			return
+		case name == "Config.NICs.HostLoopback" && v.IsZero(): // likewise
+			walk(name, reflect.ValueOf(fullConfig().NICs[1].HostLoopback))
 			return
 		case strings.HasSuffix(name, ".Open") || strings.HasSuffix(name, ".Firmware"):
 			return
@@ -91,7 +94,7 @@ func TestConfigJSON(t *testing.T) {
 		"console": {"virtio": true, "log": "/var/log/web", "out": "/out", "in": "/in"}, "log": "/hv.log",
 		"disks": [{"target": "vda", "source": "/a.qcow2", "format": "qcow2", "mode": "ro", "serial": "S1", "cache": "none", "queues": 2}],
 		"nics": [{"mac": "52:54:00:01:02:03", "network": "bridge", "source": "br0", "mtu": 1400, "queues": 2},
-			{"mac": "52:54:00:01:02:04", "network": "user", "forwards": [{"protocol": "tcp", "host_ip": "::1", "host_port": 8080, "guest_port": 80}]}],
+			{"mac": "52:54:00:01:02:04", "network": "user", "forwards": [{"protocol": "tcp", "host_ip": "::1", "host_port": 8080, "guest_port": 80}], "host_loopback": true}],
 		"shares": [{"tag": "home", "source": "/home", "mode": "rw-force"}],
 		"rng": {"source": "/dev/hwrng", "bytes_per_second": 1024}, "vsock": {"cid": 5}, "protected": true, "hypervisor_auth": true,
 		"on_poweroff": "restart", "on_reboot": "preserve", "on_crash": "rename-restart"
@@ -355,9 +358,10 @@ func TestValidate(t *testing.T) {
 			{MAC: polyvisor.MAC{4}, Forwards: []polyvisor.PortForward{{HostPort: 80, Protocol: "udp", GuestPort: 9}}},
 			{MAC: polyvisor.MAC{6}, Network: polyvisor.NetworkTap, Source: "tap0", Forwards: []polyvisor.PortForward{{HostPort: 81}}},
 			{MAC: polyvisor.MAC{8}, Forwards: make([]polyvisor.PortForward, 257)},
+			{MAC: polyvisor.MAC{10}, Network: polyvisor.NetworkBridge, Source: "br0", HostLoopback: true},
 		}}, []string{`forwards[0]: protocol "sctp"`, "forwards[1]: no host port", `forwards[2]: host address "localhost"`, `forwards[3]: host address "fe80::1%eth0"`,
 			"forwards[5]: tcp port 80 of the host is given twice", "nic 04:00:00:00:00:00: udp port 80 of the host is published by another NIC",
-			"nic 06:00:00:00:00:00: ports are forwarded by network user only", "nic 08:00:00:00:00:00: forwards: 257, at most 256"}},
+			"nic 06:00:00:00:00:00: ports are forwarded by network user only", "nic 0a:00:00:00:00:00: the host's loopback is reached by network user only", "nic 08:00:00:00:00:00: forwards: 257, at most 256"}},
 		{"shares", polyvisor.Config{Name: "a", Shares: []polyvisor.Share{
 			{Source: "/a"}, {Tag: strings.Repeat("t", 37), Source: "/a"}, {Tag: "c"}, {Tag: "c", Source: "/\x00", Mode: 9},
 		}}, []string{`share: tag ""`, `share: tag "ttt`, `share "c": no source`, `share "c": the path contains a NUL`, `share "c": unknown device mode 9`, `share "c": another share`}},

@@ -143,6 +143,12 @@ type NIC struct {
 	// Forwards publishes ports of the guest on the host; for NetworkUser only,
 	// whose guests nobody can reach else. A driver needs FeaturePortForwards.
 	Forwards []PortForward `json:"forwards,omitempty"`
+	// HostLoopback lets the guest reach what listens on the host's own loopback,
+	// 127.0.0.1, at an address and name that the driver documents; for NetworkUser
+	// only. It is off because programs that listen there rely on being reached by the
+	// host's own users alone: set it for guests that may do all that a local user of the
+	// host may do by its services. A driver needs FeatureHostLoopback.
+	HostLoopback bool `json:"host_loopback,omitempty"`
 }
 
 // PortForward publishes a port of a guest on the host: who connects or sends to

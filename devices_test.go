@@ -126,6 +126,7 @@ func TestDeviceKindsAreFeatures(t *testing.T) {
 	for feature, dev := range map[polyvisor.Feature]polyvisor.Device{
 		polyvisor.FeatureDisks: &polyvisor.Disk{Source: polyvisor.Path("/a")}, polyvisor.FeatureNICs: &polyvisor.NIC{},
 		polyvisor.FeaturePortForwards: &polyvisor.NIC{Forwards: []polyvisor.PortForward{{HostPort: 80}}},
+		polyvisor.FeatureHostLoopback: &polyvisor.NIC{HostLoopback: true},
 		polyvisor.FeatureShares:       &polyvisor.Share{Tag: "t", Source: "/t"}, polyvisor.FeatureRNG: &polyvisor.RNG{},
 	} {
 		dom, r := inState(t, polyvisor.Running, without(feature))

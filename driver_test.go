@@ -227,6 +227,7 @@ func configFeatures() map[polyvisor.Feature]func(t *testing.T) *polyvisor.Config
 		polyvisor.FeatureDisks:           fixed(polyvisor.Config{Disks: []polyvisor.Disk{{Source: file}}}),
 		polyvisor.FeatureNICs:            fixed(polyvisor.Config{NICs: []polyvisor.NIC{{}}}),
 		polyvisor.FeaturePortForwards:    fixed(polyvisor.Config{NICs: []polyvisor.NIC{{Forwards: []polyvisor.PortForward{{HostPort: 80}}}}}),
+		polyvisor.FeatureHostLoopback:    fixed(polyvisor.Config{NICs: []polyvisor.NIC{{HostLoopback: true}}}),
 		polyvisor.FeatureShares:          fixed(polyvisor.Config{Shares: []polyvisor.Share{{Tag: "t", Source: "/"}}}),
 		polyvisor.FeatureRNG:             fixed(polyvisor.Config{RNG: &polyvisor.RNG{}}),
 		polyvisor.FeatureVsock:           fixed(polyvisor.Config{Vsock: &polyvisor.VsockConfig{}}),

@@ -86,6 +86,7 @@ const (
 	FeatureDisks          Feature = "disks"
 	FeatureNICs           Feature = "nics"
 	FeaturePortForwards   Feature = "port-forwards"
+	FeatureHostLoopback   Feature = "host-loopback"
 	FeatureShares         Feature = "shares"
 	FeatureRNG            Feature = "rng"
 	FeatureVsock          Feature = "vsock"
@@ -108,7 +109,7 @@ func Features() []Feature {
 		FeatureVCPUInfo, FeatureVCPUPin, FeatureVCPUConfig, FeatureDevices, FeatureXML, FeatureLabels,
 		FeatureAutostart, FeatureRename, FeatureStats, FeatureEvents, FeatureConsoleFiles, FeatureVirtioConsole, FeatureHypervisorLog,
 		FeatureInstanceID, FeatureFirmware, FeatureMaxMemory, FeatureMemoryBacking, FeatureBalloon, FeatureMaxVCPUs,
-		FeatureTopology, FeatureDisks, FeatureNICs, FeaturePortForwards, FeatureShares, FeatureRNG, FeatureVsock,
+		FeatureTopology, FeatureDisks, FeatureNICs, FeaturePortForwards, FeatureHostLoopback, FeatureShares, FeatureRNG, FeatureVsock,
 		FeatureProtected, FeatureHypervisorAuth, FeatureVsockStreams,
 	}
 }

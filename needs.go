@@ -37,6 +37,7 @@ func (c *Config) needs() []Feature {
 	when(FeatureDisks, len(c.Disks) > 0)
 	when(FeatureNICs, len(c.NICs) > 0)
 	when(FeaturePortForwards, slices.ContainsFunc(c.NICs, func(n NIC) bool { return len(n.Forwards) > 0 }))
+	when(FeatureHostLoopback, slices.ContainsFunc(c.NICs, func(n NIC) bool { return n.HostLoopback }))
 	when(FeatureShares, len(c.Shares) > 0)
 	when(FeatureRNG, c.RNG != nil)
 	when(FeatureVsock, c.Vsock != nil)
@@ -63,10 +64,14 @@ func deviceNeeds(d Device) []Feature {
 		}
 		return []Feature{FeatureDisks}
 	case *NIC:
+		list := []Feature{FeatureNICs}
 		if len(d.Forwards) > 0 {
-			return []Feature{FeatureNICs, FeaturePortForwards}
+			list = append(list, FeaturePortForwards)
 		}
-		return []Feature{FeatureNICs}
+		if d.HostLoopback {
+			list = append(list, FeatureHostLoopback)
+		}
+		return list
 	case *Share:
 		return []Feature{FeatureShares}
 	default:

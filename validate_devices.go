@@ -290,5 +290,8 @@ func (p *problems) nic(n *NIC) {
 	if n.Queues > 1 && (n.Network == "" || n.Network == NetworkUser) {
 		p.add("%s: %d queues; network user has one", name, n.Queues)
 	}
+	if n.HostLoopback && n.Network != "" && n.Network != NetworkUser {
+		p.add("%s: the host's loopback is reached by network user only; on network %s let the host's program listen on an address of its own", name, n.Network)
+	}
 	p.forwards(name, n)
 }

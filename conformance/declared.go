@@ -178,6 +178,11 @@ var settings = map[polyvisor.Feature]func(c *C, cfg *polyvisor.Config){
 		nic.Forwards = []polyvisor.PortForward{c.forward()}
 		addDevice(cfg, nic)
 	},
+	polyvisor.FeatureHostLoopback: func(c *C, cfg *polyvisor.Config) {
+		nic := deviceKinds[1].device(c, 3).(*polyvisor.NIC)
+		nic.HostLoopback = true
+		addDevice(cfg, nic)
+	},
 	polyvisor.FeatureShares:    func(c *C, cfg *polyvisor.Config) { addDevice(cfg, deviceKinds[2].device(c, 3)) },
 	polyvisor.FeatureRNG:       func(c *C, cfg *polyvisor.Config) { addDevice(cfg, deviceKinds[3].device(c, 3)) },
 	polyvisor.FeatureVsock:     func(_ *C, cfg *polyvisor.Config) { cfg.Vsock = &polyvisor.VsockConfig{} },

@@ -270,7 +270,7 @@ var obeyed = map[string]string{
 	"Disks": "files/missing", "Disks.Target": "stats/domain", "Disks.Source.Path": "device/disk-config", "Disks.Source.Open": "files/run-keeps-them",
 	"Disks.Format": "the suite has no image that is not raw", "Disks.Mode": "files/writable", "Disks.Serial": noWord, "Disks.Cache": "the host would have to lose its power", "Disks.Queues": noWord,
 	"NICs": "stats/domain", "NICs.MAC": "stats/domain", "NICs.Network": "a bridge would have to be there", "NICs.Source": "a bridge would have to be there", "NICs.MTU": noWord, "NICs.Queues": noWord,
-	"NICs.Forwards": noWord, "NICs.Forwards.Protocol": noWord, "NICs.Forwards.HostIP": noWord, "NICs.Forwards.HostPort": noWord, "NICs.Forwards.GuestPort": noWord,
+	"NICs.Forwards": noWord, "NICs.Forwards.Protocol": noWord, "NICs.Forwards.HostIP": noWord, "NICs.Forwards.HostPort": noWord, "NICs.Forwards.GuestPort": noWord, "NICs.HostLoopback": noWord,
 	"Shares": noWord, "Shares.Tag": noWord, "Shares.Source": "device/share-config", "Shares.Mode": noWord,
 	"RNG": noWord, "RNG.Source": noWord, "RNG.BytesPerSecond": noWord, "Vsock": noWord, "Vsock.CID": noWord, "Protected": noWord, "HypervisorAuth": noWord,
 	"OnPoweroff": "policy/poweroff-restart", "OnReboot": "policy/reboot-restart", "OnCrash": "policy/crash-restart",

@@ -38,6 +38,7 @@ var settingOf = map[polyvisor.Feature]func(*polyvisor.Config) bool{
 	polyvisor.FeatureDisks:           func(c *polyvisor.Config) bool { return len(c.Disks) > 0 },
 	polyvisor.FeatureNICs:            func(c *polyvisor.Config) bool { return len(c.NICs) > 0 },
 	polyvisor.FeaturePortForwards:    func(c *polyvisor.Config) bool { return len(c.NICs) > 0 && len(c.NICs[len(c.NICs)-1].Forwards) > 0 },
+	polyvisor.FeatureHostLoopback:    func(c *polyvisor.Config) bool { return len(c.NICs) > 0 && c.NICs[len(c.NICs)-1].HostLoopback },
 	polyvisor.FeatureShares:          func(c *polyvisor.Config) bool { return len(c.Shares) > 0 },
 	polyvisor.FeatureRNG:             func(c *polyvisor.Config) bool { return c.RNG != nil },
 	polyvisor.FeatureVsock:           func(c *polyvisor.Config) bool { return c.Vsock != nil },

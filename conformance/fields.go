@@ -153,6 +153,11 @@ func (c *C) fullConfig(name string) *polyvisor.Config {
 			cfg.NICs[i].Forwards = []polyvisor.PortForward{c.forward()}
 		}
 	})
+	when(polyvisor.FeatureHostLoopback, func() {
+		for i := range cfg.NICs {
+			cfg.NICs[i].HostLoopback = true
+		}
+	})
 	when(polyvisor.FeatureVsock, func() { cfg.Vsock = &polyvisor.VsockConfig{CID: 4712} })
 	when(polyvisor.FeatureProtected, func() { cfg.Protected = true })
 	when(polyvisor.FeatureHypervisorAuth, func() { cfg.HypervisorAuth = true })

@@ -64,11 +64,8 @@ func formatDevice(dev polyvisor.Device, named bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if mode := unsaidMode(dev); mode != polyvisor.DeviceDefault {
-		// libvirtxml has no place for attributes of others.
-		at := strings.IndexByte(text, ' ')
-		text = fmt.Sprintf(`%s xmlns:polyvisor="%s" polyvisor:mode="%s"%s`, text[:at], Namespace, mode, text[at:])
-	}
+	at := strings.IndexByte(text, ' ')
+	text = text[:at] + ownAttributes(dev) + text[at:]
 	return closeEmpty(text) + "\n", nil
 }
 

@@ -26,6 +26,7 @@ type meta struct {
 	Random         *struct{}    `xml:"polyvisor:random"`
 	Labels         []metaLabel  `xml:"polyvisor:label"`
 	Devices        []metaDevice `xml:"polyvisor:device"`
+	NICs           []metaNIC    `xml:"polyvisor:interface"`
 	Exact          []metaExact  `xml:"polyvisor:exact"`
 }
 
@@ -58,6 +59,12 @@ type metaDevice struct {
 	ID       string `xml:"id,attr"`
 	Encoding string `xml:"encoding,attr,omitempty"` // of the ID: base64 or none
 	Mode     string `xml:"mode,attr"`
+}
+
+// metaNIC is of the interface of that number, from 0: addresses may not be there yet.
+type metaNIC struct {
+	Number       int    `xml:"number,attr"`
+	HostLoopback string `xml:"hostLoopback,attr"`
 }
 
 type metaExact struct {
@@ -101,6 +108,11 @@ func metaOf(c *polyvisor.Config, devices []metaDevice, exact []metaExact, random
 	}
 	for _, k := range sortedKeys(c.Labels) {
 		m.Labels, some = append(m.Labels, metaLabel{k, c.Labels[k]}), true
+	}
+	for i, n := range c.NICs {
+		if n.HostLoopback {
+			m.NICs, some = append(m.NICs, metaNIC{i, yes}), true
+		}
 	}
 	if !some {
 		return nil
@@ -190,6 +202,7 @@ func (r *reader) metadata(all *node, c *polyvisor.Config) {
 	}
 	r.metaExact(m, c)
 	r.metaDevices(m, c)
+	r.metaNICs(m, c)
 }
 
 func (r *reader) metaVCPUs(m *node, c *polyvisor.Config) {

@@ -251,6 +251,7 @@ func (r *reader) nic(n *node) *polyvisor.NIC {
 	case "user":
 		d.Network = polyvisor.NetworkUser
 		d.Forwards = r.forwards(n)
+		d.HostLoopback = r.hostLoopback(n)
 	case "bridge":
 		d.Network = polyvisor.NetworkBridge
 		d.Source = r.sourceOf(n, source, "bridge")

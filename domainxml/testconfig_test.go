@@ -43,7 +43,7 @@ func full() *polyvisor.Config {
 			{MAC: polyvisor.MAC{0x52, 0x54, 0, 0, 0, 1}, Network: polyvisor.NetworkUser, Forwards: []polyvisor.PortForward{
 				{Protocol: polyvisor.ProtocolTCP, HostIP: "127.0.0.1", HostPort: 8080, GuestPort: 80},
 				{Protocol: polyvisor.ProtocolUDP, HostIP: "::", HostPort: 53, GuestPort: 53},
-			}},
+			}, HostLoopback: true},
 			{MAC: polyvisor.MAC{0x52, 0x54, 0, 0, 0, 2}, Network: polyvisor.NetworkBridge, Source: "br0", MTU: 9000, Queues: 4},
 			{MAC: polyvisor.MAC{0x52, 0x54, 0, 0, 0, 3}, Network: polyvisor.NetworkTap, Source: "tap0"},
 			{MAC: polyvisor.MAC{0x52, 0x54, 0, 0, 0, 4}, Network: polyvisor.NetworkManaged, Source: "default"},
@@ -155,6 +155,7 @@ func random(r *rand.Rand) *polyvisor.Config {
 			n.Source, n.Queues = line(1, 9), int(n.MAC[1])%65
 		} else {
 			r := rand.New(rand.NewPCG(uint64(c.UUID[0]), uint64(i)))
+			n.HostLoopback = r.IntN(2) == 0
 			for range r.IntN(3) {
 				n.Forwards = append(n.Forwards, polyvisor.PortForward{
 					Protocol: []string{"", polyvisor.ProtocolTCP, polyvisor.ProtocolUDP}[r.IntN(3)], HostIP: []string{"", "127.0.0.1", "::1", "0.0.0.0"}[r.IntN(4)],

@@ -10,7 +10,7 @@ var features = []polyvisor.Feature{
 	polyvisor.FeatureMaxMemory, polyvisor.FeatureVCPUs, polyvisor.FeatureVCPUInfo, polyvisor.FeatureVCPUPin,
 	polyvisor.FeatureLabels, polyvisor.FeatureAutostart, polyvisor.FeatureRename, polyvisor.FeatureStats,
 	polyvisor.FeatureEvents, polyvisor.FeatureXML, polyvisor.FeaturePreserve, polyvisor.FeatureRenameRestart,
-	polyvisor.FeatureRNG, polyvisor.FeatureDisks, polyvisor.FeatureNICs, polyvisor.FeaturePortForwards,
+	polyvisor.FeatureRNG, polyvisor.FeatureDisks, polyvisor.FeatureNICs, polyvisor.FeaturePortForwards, polyvisor.FeatureHostLoopback,
 	polyvisor.FeatureVirtioConsole,
 	polyvisor.FeatureVsock, polyvisor.FeatureVsockStreams,
 }

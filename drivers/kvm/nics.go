@@ -52,7 +52,7 @@ func (d *driver) startUser(ctx context.Context, domain string, n *polyvisor.NIC)
 	if err != nil {
 		return nil, err
 	}
-	cfg := netback.UserConfig{MAC: n.MAC, MTU: n.MTU, Hostname: hostname(domain)}
+	cfg := netback.UserConfig{MAC: n.MAC, MTU: n.MTU, Hostname: hostname(domain), HostLoopback: n.HostLoopback}
 	for _, f := range n.Forwards {
 		host, err := netip.ParseAddr(f.HostIP)
 		if err != nil {

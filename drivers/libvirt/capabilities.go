@@ -194,6 +194,7 @@ var never = map[polyvisor.Feature]string{
 	polyvisor.FeatureConsoleFiles:   "libvirt connects a serial port to one thing, which is the console here; use the console or its log",
 	polyvisor.FeatureHypervisorLog:  "libvirt keeps the logs of hypervisors in files of its own choice",
 	polyvisor.FeaturePortForwards:   "it takes libvirt 9.0 with passt and a guest that was tried with it; use XML",
+	polyvisor.FeatureHostLoopback:   "libvirt has no word for it; let the host's program listen on an address that the domain's network reaches",
 	polyvisor.FeatureInstanceID:     reasonNoElement,
 	polyvisor.FeatureMemoryBacking:  reasonNoElement,
 	polyvisor.FeatureVCPUConfig:     "libvirt's shares of CPU time are for a whole domain, not for one virtual CPU",

@@ -22,7 +22,7 @@ type deviceFlags struct {
 func (f *deviceFlags) register(c *cobra.Command) {
 	fl := c.Flags()
 	fl.StringArrayVar(&f.disks, "disk", nil, "disk image: PATH[,format=raw|qcow2][,mode=ro|rw|rw-force][,target=NAME][,serial=TEXT][,cache=MODE][,queues=N]; may be given again")
-	fl.StringArrayVar(&f.nets, "net", nil, "network interface: user, tap=NAME, bridge=NAME or network=NAME, with [,mac=ADDRESS][,mtu=BYTES][,queues=N]; may be given again")
+	fl.StringArrayVar(&f.nets, "net", nil, "network interface: user, tap=NAME, bridge=NAME or network=NAME, with [,mac=ADDRESS][,mtu=BYTES][,queues=N][,host-loopback]; may be given again")
 	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "port of the host that leads to one of the guest: [ADDRESS:]HOSTPORT[:GUESTPORT][/udp]; needs --net user, which it stands for; may be given again")
 	fl.StringVar(&f.firmware, "firmware", "", "firmware image that boots the domain's disks, in place of a kernel")
 	fl.BoolVar(&f.rng, "rng", false, "give the guest random numbers of the host")
@@ -112,9 +112,14 @@ func parseNet(text string) (polyvisor.NIC, error) {
 		return n, usage("--net %q: which network? write user, tap=NAME, bridge=NAME or network=NAME", text)
 	}
 	for _, o := range options {
-		key, value, _ := strings.Cut(o, "=")
+		key, value, valued := strings.Cut(o, "=")
 		var err error
 		switch key {
+		case "host-loopback":
+			if valued {
+				err = usage("%q takes no value", key)
+			}
+			n.HostLoopback = true
 		case "mac":
 			n.MAC, err = polyvisor.ParseMAC(value)
 		case "mtu":
@@ -122,7 +127,7 @@ func parseNet(text string) (polyvisor.NIC, error) {
 		case "queues":
 			n.Queues, err = strconv.Atoi(value)
 		default:
-			err = usage("unknown option %q; there are mac, mtu and queues", key)
+			err = usage("unknown option %q; there are mac, mtu, queues and host-loopback", key)
 		}
 		if err != nil {
 			return n, usage("--net %q: %w", text, err)
