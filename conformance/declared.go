@@ -91,7 +91,8 @@ var operations = map[polyvisor.Feature]func(c *C, d *polyvisor.Domain) error{
 			_, err := d.ListenVsock(c.ctx, vsockPort)
 			return err
 		}
-		d, err := c.conn.Define(c.ctx, c.Config("using", withVsock))
+		// The domain itself needs nothing that is missing, so it may stay.
+		d, err := c.conn.Define(c.ctx, c.Config("listens", withVsock))
 		if err == nil {
 			err = d.Start(c.ctx)
 		}
