@@ -34,7 +34,7 @@
 // autostart, labels, that no source of random numbers was named, the weights of virtual CPUs (libvirt has one for the whole
 // domain), files of memory, console and log, protection (launchSecurity names
 // one vendor's way, a Config does not), the modes of devices that have no
-// element above, and the interfaces whose guests reach the host's loopback. Strings with characters that XML cannot hold, such as an escape
+// element above, the interfaces whose guests reach the host's loopback, and those with one pair of queues, which libvirt takes for none said. Strings with characters that XML cannot hold, such as an escape
 // in a command line, are kept there in base64 and stand with U+FFFD in their
 // place. A single device has no metadata: there the mode, as well as
 // hostLoopback="yes", is an attribute of the namespace, and such a string is an error.

@@ -104,6 +104,8 @@ func TestLibvirtKeeps(t *testing.T) {
 	for _, text := range []string{"a\rb", "\r", "a\r\n\x01\ufffe "} {
 		configs = append(configs, &polyvisor.Config{Name: "web", Boot: polyvisor.Boot{Kernel: polyvisor.Path("/kernel"), CommandLine: text}})
 	}
+	configs = append(configs, &polyvisor.Config{Name: "web", Boot: polyvisor.Boot{Kernel: polyvisor.Path("/kernel")},
+		NICs: []polyvisor.NIC{{}, {Queues: 1}, {Queues: 1, HostLoopback: true}, {Network: polyvisor.NetworkBridge, Source: "br0", Queues: 2}}})
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 10 {
 		configs = append(configs, forLibvirt(r))

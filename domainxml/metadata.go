@@ -64,7 +64,8 @@ type metaDevice struct {
 // metaNIC is of the interface of that number, from 0: addresses may not be there yet.
 type metaNIC struct {
 	Number       int    `xml:"number,attr"`
-	HostLoopback string `xml:"hostLoopback,attr"`
+	HostLoopback string `xml:"hostLoopback,attr,omitempty"`
+	Queues       int    `xml:"queues,attr,omitempty"` // 1 or nothing: libvirt forgets a driver/@queues of 1
 }
 
 type metaExact struct {
@@ -110,8 +111,15 @@ func metaOf(c *polyvisor.Config, devices []metaDevice, exact []metaExact, random
 		m.Labels, some = append(m.Labels, metaLabel{k, c.Labels[k]}), true
 	}
 	for i, n := range c.NICs {
+		k := metaNIC{Number: i}
 		if n.HostLoopback {
-			m.NICs, some = append(m.NICs, metaNIC{i, yes}), true
+			k.HostLoopback = yes
+		}
+		if n.Queues == 1 {
+			k.Queues = 1
+		}
+		if k != (metaNIC{Number: i}) {
+			m.NICs, some = append(m.NICs, k), true
 		}
 	}
 	if !some {

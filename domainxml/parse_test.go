@@ -167,6 +167,7 @@ func TestParseWrongValues(t *testing.T) {
 		{ours("<p:interface number='0' hostLoopback='yes'/>"), "there is no interface 0"},
 		{ours("<p:interface hostLoopback='yes'/>"), "interface/@number: is missing"},
 		{ours("<p:interface number='0'/>"), "interface/@hostLoopback: is missing"},
+		{ours("<p:interface number='0' queues='2'/>"), `"2" is not supported; 1 is`},
 		{ours("<p:interface number='0' hostLoopback='on'/>"), `"on" is not supported; yes is`},
 		{ours("<p:new/>"), "domain/metadata/polyvisor:domain/polyvisor:new: is not supported"},
 		{ours("<new/>"), "polyvisor:domain/new: is not supported"},
