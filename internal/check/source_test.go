@@ -25,7 +25,7 @@ var (
 	ioctlsIn = []exception{
 		{internals + "kvmapi", "the engine's ioctls"},
 		{"internal/testguest/init", "looks at the size of its terminal, in the guest; not a part of the engine"},
-		{"internal/nestedvm/init", "sets the loopback interface up in the nested machine; not a part of the engine"},
+		{"internal/nestedvm/init", "sets the loopback interface up in the nested machine, and makes virtual machines that keep its kernel's code as it is; not a part of the engine"},
 	}
 	panicsIn = []exception{
 		{"registry.go:Register", "a mistake of the program, found when it is initialised"},

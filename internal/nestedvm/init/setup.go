@@ -90,8 +90,11 @@ func setUpKVM() error {
 	if err == nil {
 		var f *os.File
 		if f, err = os.OpenFile("/dev/kvm", os.O_RDWR, 0); err == nil {
-			return f.Close()
+			err = errors.Join(keepBusy(f), f.Close())
 		}
+	}
+	if err == nil {
+		return nil
 	}
 	return fmt.Errorf("there is no usable /dev/kvm, which QEMU's emulation of AMD SVM should give: %w", err)
 }
