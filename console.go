@@ -24,7 +24,7 @@ func (d *Domain) Console(ctx context.Context, o ConsoleOptions) (io.ReadWriteClo
 		if err != nil {
 			return err
 		}
-		con = &console{ReadWriteCloser: rwc, conn: d.conn}
+		con = &console{rwc, owned{conn: d.conn}}
 		return d.conn.adopt(con)
 	})
 	if err != nil {
@@ -50,9 +50,26 @@ func (c *sizedConsole) Resize(ctx context.Context, cols, rows uint16) error {
 // console is a console that the connection closes with itself.
 type console struct {
 	io.ReadWriteCloser
+	owned
+}
+
+func (c *console) Close() error { return c.close(c, c.ReadWriteCloser) }
+
+// owned is what a thing has that its connection closes with itself.
+type owned struct {
 	conn *Conn
 	once sync.Once
 	err  error
+}
+
+// close closes what is below f, which was adopted, once.
+func (o *owned) close(f, below io.Closer) error {
+	o.once.Do(func() {
+		o.err = below.Close()
+		// Last, so that Conn.Close waits for it.
+		o.conn.disown(f)
+	})
+	return o.err
 }
 
 // adopt makes Close close f too. If Close is under way already f is closed and
@@ -76,13 +93,4 @@ func (c *Conn) disown(f io.Closer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.open, f)
-}
-
-func (c *console) Close() error {
-	c.once.Do(func() {
-		c.err = c.ReadWriteCloser.Close()
-		// Last, so that Conn.Close waits for it.
-		c.conn.disown(c)
-	})
-	return c.err
 }

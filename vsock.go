@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"sync"
 )
 
 // VsockAddr is the address of a socket between a guest and its host: Addr of
@@ -43,7 +42,7 @@ func (d *Domain) DialVsock(ctx context.Context, port uint32) (net.Conn, error) {
 		if err != nil {
 			return err
 		}
-		made = &vsockConn{Conn: c, owner: d.conn}
+		made = &vsockConn{c, owned{conn: d.conn}}
 		return d.conn.adopt(made)
 	})
 	if err != nil {
@@ -67,7 +66,7 @@ func (d *Domain) ListenVsock(ctx context.Context, port uint32) (net.Listener, er
 		if err != nil {
 			return err
 		}
-		made = &vsockListener{Listener: l, owner: d.conn}
+		made = &vsockListener{l, owned{conn: d.conn}}
 		return d.conn.adopt(made)
 	})
 	if err != nil {
@@ -103,9 +102,7 @@ func (d *Domain) socket(ctx context.Context, op Op, port uint32, f func(context.
 // vsockConn is a connection that the Conn closes with itself.
 type vsockConn struct {
 	net.Conn
-	owner *Conn
-	once  sync.Once
-	err   error
+	owned
 }
 
 // CloseWrite ends the stream towards the guest, which may still send.
@@ -117,20 +114,12 @@ func (c *vsockConn) CloseWrite() error {
 	return w.CloseWrite()
 }
 
-func (c *vsockConn) Close() error {
-	c.once.Do(func() {
-		c.err = c.Conn.Close()
-		c.owner.disown(c)
-	})
-	return c.err
-}
+func (c *vsockConn) Close() error { return c.close(c, c.Conn) }
 
 // vsockListener is a listener that the Conn closes with itself.
 type vsockListener struct {
 	net.Listener
-	owner *Conn
-	once  sync.Once
-	err   error
+	owned
 }
 
 func (l *vsockListener) Accept() (net.Conn, error) {
@@ -138,17 +127,11 @@ func (l *vsockListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	made := &vsockConn{Conn: c, owner: l.owner}
-	if err := l.owner.adopt(made); err != nil {
+	made := &vsockConn{c, owned{conn: l.conn}}
+	if err := l.conn.adopt(made); err != nil {
 		return nil, err
 	}
 	return made, nil
 }
 
-func (l *vsockListener) Close() error {
-	l.once.Do(func() {
-		l.err = l.Listener.Close()
-		l.owner.disown(l)
-	})
-	return l.err
-}
+func (l *vsockListener) Close() error { return l.close(l, l.Listener) }

@@ -299,3 +299,34 @@ func (r *reader) metaExact(m *node, c *polyvisor.Config) {
 		}
 	}
 }
+
+// metaNICs reads what the metadata say of interfaces.
+func (r *reader) metaNICs(m *node, c *polyvisor.Config) {
+	given := make(map[uint64]bool)
+	for _, n := range m.all("interface") {
+		i := r.attrNumber(n, "number", math.MaxInt32)
+		_, queues := n.attr("queues")
+		_, loopback := n.attr("hostLoopback")
+		if !queues {
+			r.demand(n, "hostLoopback")
+		}
+		r.only(n, "hostLoopback", yes)
+		r.only(n, "queues", "1")
+		switch {
+		case i >= uint64(len(c.NICs)):
+			r.add(n, "/@number", "there is no interface %d; they are counted from 0", i)
+			continue
+		case given[i]:
+			r.add(n, "/@number", "interface %d was given before", i)
+		case loopback && c.NICs[i].Network != polyvisor.NetworkUser:
+			r.add(n, "/@hostLoopback", "interface %d is not of type user, whose guests alone reach the host's loopback", i)
+		case queues && c.NICs[i].Queues > 1:
+			r.add(n, "/@queues", "interface %d has %d queues", i, c.NICs[i].Queues)
+		}
+		given[i] = true
+		c.NICs[i].HostLoopback = c.NICs[i].HostLoopback || loopback
+		if queues {
+			c.NICs[i].Queues = 1
+		}
+	}
+}

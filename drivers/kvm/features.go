@@ -28,7 +28,7 @@ var reasons = map[polyvisor.Feature]string{
 	polyvisor.FeatureConsoleFiles:   "the console goes to a log file and to whoever opens it, not to files of the caller",
 	polyvisor.FeatureHypervisorLog:  "the VM process writes to vmm.log in the domain's state directory and nowhere else",
 	polyvisor.FeatureInstanceID:     "an instance ID identifies a protected guest, and the engine runs none",
-	polyvisor.FeatureFirmware:       "the engine boots kernels directly and has neither flash memory nor disks for a firmware",
+	polyvisor.FeatureFirmware:       "the engine boots kernels directly and has no flash memory for a firmware",
 	polyvisor.FeatureMemoryBacking:  "guest memory is anonymous memory of the VM process",
 	polyvisor.FeatureBalloon:        noDevice,
 	polyvisor.FeatureMaxVCPUs:       noHotplug,

@@ -3,10 +3,7 @@
 package kvm_test
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -15,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -72,20 +68,10 @@ func TestLinuxNetwork(t *testing.T) {
 	con.await(t, "listening", 1)
 	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), patience)
 	require.NoError(t, err)
-	defer conn.Close()
-	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
 	data := make([]byte, 256<<10)
 	random := rand.NewChaCha8([32]byte{1})
 	_, _ = random.Read(data)
-	sent := make(chan error, 1)
-	go func() {
-		_, err := conn.Write(data)
-		sent <- errors.Join(err, conn.(*net.TCPConn).CloseWrite())
-	}()
-	got, err := io.ReadAll(conn)
-	require.NoError(t, err)
-	require.NoError(t, <-sent)
-	require.True(t, bytes.Equal(data, got), "%d bytes came back of %d", len(got), len(data))
+	echoed(t, conn, data)
 	con.await(t, fmt.Sprintf("echoed %d", len(data)), 1)
 	s, err := d.Stats(ctx(t))
 	require.NoError(t, err)

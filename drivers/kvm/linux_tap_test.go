@@ -94,7 +94,7 @@ func echoed(t testing.TB, conn net.Conn, data []byte) {
 	sent := make(chan error, 1)
 	go func() {
 		_, err := conn.Write(data)
-		sent <- errors.Join(err, conn.(*net.TCPConn).CloseWrite())
+		sent <- errors.Join(err, conn.(interface{ CloseWrite() error }).CloseWrite())
 	}()
 	got, err := io.ReadAll(conn)
 	require.NoError(t, err)

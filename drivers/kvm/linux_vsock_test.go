@@ -3,9 +3,7 @@
 package kvm_test
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -33,21 +31,11 @@ func TestLinuxVsock(t *testing.T) {
 	conn, err := d.DialVsock(ctx(t), 1234)
 	require.NoError(t, err)
 	require.Equal(t, polyvisor.VsockAddr{CID: 77, Port: 1234}, conn.RemoteAddr())
-	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
 	data := make([]byte, 1<<20)
 	random := rand.NewChaCha8([32]byte{2})
 	_, _ = random.Read(data)
-	sent := make(chan error, 1)
-	go func() {
-		_, err := conn.Write(data)
-		sent <- errors.Join(err, conn.(interface{ CloseWrite() error }).CloseWrite())
-	}()
-	got, err := io.ReadAll(conn)
-	require.NoError(t, err)
-	require.NoError(t, <-sent)
-	require.True(t, bytes.Equal(data, got), "%d bytes came back of %d", len(got), len(data))
+	echoed(t, conn, data)
 	con.await(t, "echoed "+strconv.Itoa(len(data)), 1)
-	require.NoError(t, conn.Close())
 
 	// Nobody listens.
 	_, err = d.DialVsock(ctx(t), 1234)
@@ -65,7 +53,7 @@ func TestLinuxVsock(t *testing.T) {
 	conn, err = ln.Accept()
 	require.NoError(t, err)
 	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
-	got, err = io.ReadAll(conn)
+	got, err := io.ReadAll(conn)
 	require.NoError(t, err)
 	require.Equal(t, "hello from the guest", string(got))
 	_, err = io.WriteString(conn, "hello from the host")

@@ -160,11 +160,10 @@ func (i *instance) ListenVsock(ctx context.Context, port uint32) (net.Listener, 
 	}
 	follow, cancel := context.WithCancel(context.Background())
 	v := &vsockListener{UnixListener: l, dir: dir, lock: lock, port: port, cid: cid, cancel: cancel}
+	end := i.d.watchers.watch(run)
 	v.work.Go(func() {
-		if _, _, err := waitRun(follow, run.Dir, func() {}); follow.Err() == nil {
-			_ = err // gone, or stopped: over in any case
-			v.shut()
-		}
+		_, _ = end.wait(follow) // however it ended, or the listener was closed
+		v.shut()
 	})
 	return v, nil
 }

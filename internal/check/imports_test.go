@@ -91,8 +91,9 @@ var rules = []rule{
 	{pkg: internals + "disk", allow: []string{unix}, reason: "what an image is, opening and locks; knows no format"},
 	{pkg: internals + "disk/raw", allow: []string{internals + "disk", internals + "guestmem", unix}, reason: "a format; vectored transfers are in guestmem, which may be unsafe"},
 	{pkg: internals + "disk/qcow2", allow: []string{internals + "disk", unix}, reason: "a format; in the VM process, so without decompressors that are not in the standard library"},
-	{pkg: internals + "virtqbench", allow: []string{internals + "guestmem", internals + "virtq", unix}, reason: "measures virtqueues"},
-	{pkg: internals + "exitbench", allow: []string{internals + "vmm", internals + "boot/linux/imagetest"}, reason: "measures the run loop"},
+	{pkg: internals + "virtqbench", allow: []string{internals + "creference", internals + "guestmem", internals + "virtq", unix}, reason: "measures virtqueues"},
+	{pkg: internals + "exitbench", allow: []string{internals + "creference", internals + "vmm", internals + "boot/linux/imagetest"}, reason: "measures the run loop"},
+	{pkg: internals + "creference", reason: "what two measurements share"},
 
 	{pkg: "drivers/libvirt/internal/classed", pure: true, reason: "a class for an error, nothing else"},
 	{pkg: "drivers/libvirt/internal/xdr", pure: true, reason: "an encoder and a bounded decoder, fuzzed without a peer"},

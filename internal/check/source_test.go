@@ -33,7 +33,6 @@ var (
 		{"stats.go:statsOfEach", "passes on the panic of a goroutine to the caller, as in a call without one"},
 		{internals + "guestmem/order.go:View", "alignment is what the caller has checked, by guest address; regions begin at pages of the host"},
 		{internals + "pci/function.go:AddCapability", "capabilities are our own and the same for all guests: a test would find it"},
-		{internals + "guestmem/order.go:View", "as a slice index that is out of range: callers have checked the address, and a test finds a type that does not fit"},
 		{internals + "store/atomic.go:token", "no kernel that has KVM is without getrandom"},
 		{"cmd/polyvisor/internal/cli/attach.go:attach", "passes on the panic of a goroutine, once the terminal is restored"},
 	}

@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/boot/linux/imagetest"
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/creference"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/vmm"
 )
 
@@ -76,11 +78,11 @@ func run(ctx context.Context, bare string, pairs int, slice time.Duration) (err 
 		return err
 	}
 	if bare != "" {
-		ref, err := startReference(ctx, bare)
+		ref, err := creference.Start(ctx, bare, hex.EncodeToString(code))
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, ref.close()) }()
+		defer func() { err = errors.Join(err, ref.Close()) }()
 		if r.Pairs, err = measure(ctx, m, ref, pairs, slice); err != nil {
 			return err
 		}
@@ -137,7 +139,7 @@ func watch(ctx context.Context, m *vmm.Machine, slice time.Duration) (from, to s
 }
 
 // measure takes turns: ours first in even pairs, the reference first in odd ones, so that a drift does not favour one.
-func measure(ctx context.Context, m *vmm.Machine, ref *reference, n int, slice time.Duration) ([]Pair, error) {
+func measure(ctx context.Context, m *vmm.Machine, ref *creference.Program, n int, slice time.Duration) ([]Pair, error) {
 	var pairs []Pair
 	if err := m.Suspend(context.Background()); err != nil {
 		return nil, err
@@ -159,7 +161,7 @@ func measure(ctx context.Context, m *vmm.Machine, ref *reference, n int, slice t
 		return m.Suspend(context.Background())
 	}
 	theirs := func() error {
-		wall, cpu, err := ref.exits(exits)
+		wall, cpu, err := ref.Do(exits)
 		p.BareWall, p.BareCPU = float64(wall)/float64(exits), float64(cpu)/float64(exits)
 		return err
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/kvmapi"
 	hvc "github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio/console"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio/rng"
-	"github.com/polyvisor/polyvisor/drivers/kvm/internal/virtio/vsock"
 )
 
 // memory is guest memory as devices see it.
@@ -25,7 +24,6 @@ type devices struct {
 	nics    []*networkDevice
 	rng     *rng.Device
 	console *hvc.Device
-	vsock   *vsock.Device
 }
 
 // addDevices puts the devices of the Spec onto a PCI bus, which there is only if there are any.
@@ -98,7 +96,6 @@ func (m *Machine) addDevices(sys *kvmapi.System, opts Options) error {
 		if err != nil {
 			return err
 		}
-		m.devices.vsock = d
 		if err := b.add("vsock", d, m.mem, failed("vsock")); err != nil {
 			return err
 		}

@@ -46,9 +46,9 @@ func (r *runSockets) Connect(name string) (int, error) {
 		return -1, err
 	}
 	defer done()
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := streamSocket()
 	if err != nil {
-		return -1, os.NewSyscallError("socket", err)
+		return -1, err
 	}
 	if err := unix.Connect(fd, addr); err != nil {
 		unix.Close(fd)

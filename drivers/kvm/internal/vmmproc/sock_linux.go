@@ -31,10 +31,15 @@ func sockaddr(dir, name string) (addr *unix.SockaddrUnix, done func(), err error
 	return &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", fd, name)}, func() { unix.Close(fd) }, nil
 }
 
-func newSocket() (*os.File, int, error) {
+func streamSocket() (int, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	return fd, os.NewSyscallError("socket", err)
+}
+
+func newSocket() (*os.File, int, error) {
+	fd, err := streamSocket()
 	if err != nil {
-		return nil, -1, os.NewSyscallError("socket", err)
+		return nil, -1, err
 	}
 	return os.NewFile(uintptr(fd), "unix socket"), fd, nil
 }

@@ -79,7 +79,7 @@ func (d *Device) buffer() (bool, error) {
 	for range batch {
 		ok, err := d.rx.Pop(&d.out)
 		switch {
-		case err != nil && ringFault(err):
+		case err != nil && virtio.IsBadChain(err) == nil:
 			return false, fmt.Errorf("vsock: %w", err)
 		case err == nil && ok && d.out.WritableLen() > headerLen:
 			d.have = true

@@ -56,7 +56,7 @@ func (d *Device) drain(q *virtio.Queue) (bool, error) {
 			return false, nil
 		case err == nil:
 			d.handle(&d.in)
-		case ringFault(err):
+		case virtio.IsBadChain(err) == nil:
 			return false, err
 		default:
 			d.faults.Add(1)
@@ -64,11 +64,6 @@ func (d *Device) drain(q *virtio.Queue) (bool, error) {
 		q.Push(&d.in, 0)
 	}
 	return true, nil
-}
-
-func ringFault(err error) bool {
-	_, ok := err.(*virtq.RingError)
-	return ok
 }
 
 // handle is what one packet of the guest does.

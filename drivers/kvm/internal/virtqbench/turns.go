@@ -3,59 +3,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/polyvisor/polyvisor/drivers/kvm/internal/creference"
 )
-
-// reference is a program in C, which waits for work between turns.
-type reference struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Reader
-}
-
-func startReference(ctx context.Context, path string) (*reference, error) {
-	cmd := exec.CommandContext(ctx, path)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("the reference: %w", err)
-	}
-	return &reference{cmd, in, bufio.NewReader(out)}, nil
-}
-
-// do lets the reference do n units of work.
-func (r *reference) do(n int) (wall, cpu time.Duration, err error) {
-	if _, err := fmt.Fprintln(r.in, n); err != nil {
-		return 0, 0, fmt.Errorf("the reference: %w", err)
-	}
-	line, err := r.out.ReadString('\n')
-	if err == nil {
-		_, err = fmt.Sscan(line, &wall, &cpu)
-	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("the reference: %w", err)
-	}
-	return wall, cpu, nil
-}
-
-func (r *reference) close() error { return errors.Join(r.in.Close(), r.cmd.Wait()) }
 
 // againstC takes turns of n units with a reference: ours first in even pairs, the reference first in odd ones, so that a drift does not
 // favour one.
@@ -63,11 +19,11 @@ func againstC(ctx context.Context, program string, pairs, n int, ours func(n int
 	if program == "" {
 		return nil, errors.New("no reference program was given")
 	}
-	ref, err := startReference(ctx, program)
+	ref, err := creference.Start(ctx, program)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, ref.close()) }()
+	defer func() { err = errors.Join(err, ref.Close()) }()
 	runtime.LockOSThread() // for its processor time
 	defer runtime.UnlockOSThread()
 	for i := -2; i < pairs; i++ { // the first two are for warming up
@@ -80,7 +36,7 @@ func againstC(ctx context.Context, program string, pairs, n int, ours func(n int
 				return err
 			},
 			func() error {
-				wall, cpu, err := ref.do(n)
+				wall, cpu, err := ref.Do(uint64(n))
 				p.RefCPU, p.RefWall = float64(cpu)/float64(n), float64(wall)/float64(n)
 				return err
 			},
