@@ -265,6 +265,9 @@ func TestDriverConfigFeatures(t *testing.T) {
 func TestEveryFeatureIsNeeded(t *testing.T) {
 	configs := configFeatures()
 	for _, f := range polyvisor.Features() {
+		if f == polyvisor.FeatureGuestStates {
+			continue // what is told, and nothing that can be asked for; the suite holds a driver to it
+		}
 		byMethod := slices.ContainsFunc(methods(), func(m method) bool { return m.need == f })
 		assert.True(t, byMethod || configs[f] != nil, f)
 	}

@@ -98,6 +98,13 @@ const (
 	// FeatureVsockStreams: Domain.DialVsock and ListenVsock (Vsocker), of a domain
 	// with Config.Vsock.
 	FeatureVsockStreams Feature = "vsock-streams"
+
+	// Of what is told about a guest.
+
+	// FeatureGuestStates: State and Info tell Blocked while the guest waits for a
+	// resource, and ShuttingDown from when it obeys Shutdown until it is off. Without
+	// it such a domain is told as Running, as most hypervisors do.
+	FeatureGuestStates Feature = "guest-states"
 )
 
 // Features returns every feature that this version of the package knows.
@@ -110,7 +117,7 @@ func Features() []Feature {
 		FeatureAutostart, FeatureRename, FeatureStats, FeatureEvents, FeatureConsoleFiles, FeatureVirtioConsole, FeatureHypervisorLog,
 		FeatureInstanceID, FeatureFirmware, FeatureMaxMemory, FeatureMemoryBacking, FeatureBalloon, FeatureMaxVCPUs,
 		FeatureTopology, FeatureDisks, FeatureNICs, FeaturePortForwards, FeatureHostLoopback, FeatureShares, FeatureRNG, FeatureVsock,
-		FeatureProtected, FeatureHypervisorAuth, FeatureVsockStreams,
+		FeatureProtected, FeatureHypervisorAuth, FeatureVsockStreams, FeatureGuestStates,
 	}
 }
 

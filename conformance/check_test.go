@@ -69,12 +69,30 @@ func TestLeavesOthersAlone(t *testing.T) {
 
 // less is a fake without a feature.
 func less(t *testing.T, f polyvisor.Feature) conformance.Harness {
-	h := wrongHarness(t, &fault{caps: func(c *polyvisor.Capabilities) {
-		c.Features = slices.DeleteFunc(c.Features, func(o polyvisor.Feature) bool { return o == f })
-		c.Reasons = map[polyvisor.Feature]string{f: "out of order"}
-	}})
+	lacks := &fault{caps: undeclare(f)}
+	if f == polyvisor.FeatureGuestStates { // nothing that the root could refuse
+		lacks.state = awake
+		lacks.info = func(i *polyvisor.Info) { i.State = awake(i.State) }
+	}
+	h := wrongHarness(t, lacks)
 	h.Require = nil
 	return h
+}
+
+// undeclare declares all but f.
+func undeclare(f polyvisor.Feature) func(*polyvisor.Capabilities) {
+	return func(c *polyvisor.Capabilities) {
+		c.Features = slices.DeleteFunc(c.Features, func(o polyvisor.Feature) bool { return o == f })
+		c.Reasons = map[polyvisor.Feature]string{f: "out of order"}
+	}
+}
+
+// awake is the state of a domain as told by a driver that does not look into guests.
+func awake(s polyvisor.State) polyvisor.State {
+	if s == polyvisor.Blocked {
+		return polyvisor.Running
+	}
+	return s
 }
 
 // A skip has a reason, and none is allowed where the feature is required.

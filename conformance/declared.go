@@ -12,6 +12,10 @@ import (
 func declaredCases() []Case {
 	var cases []Case
 	for _, f := range polyvisor.Features() {
+		if f == polyvisor.FeatureGuestStates {
+			cases = append(cases, declaredGuestStates())
+			continue
+		}
 		cases = append(cases, Case{
 			Name:  "declared/" + string(f),
 			Rule:  fmt.Sprintf("If feature %s is declared, using it is not refused as unsupported; if it is not, using it fails with an *UnsupportedError, which matches ErrUnsupported, and changes nothing.", f),

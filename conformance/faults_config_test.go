@@ -179,12 +179,9 @@ func hangFaults() []fault {
 
 // guestStateFaults tell the states that a guest brings about wrongly.
 var guestStateFaults = []fault{
-	{name: "what is blocked is told as running", of: "life/guest-states", says: "waited in vain until the domain is blocked", state: func(s polyvisor.State) polyvisor.State {
-		if s == polyvisor.Blocked {
-			return polyvisor.Running
-		}
-		return s
-	}},
+	{name: "what is blocked is told as running", of: "life/guest-states", says: "waited in vain until the domain is blocked", state: awake},
+	{name: "tells of a waiting guest undeclared", of: "declared/guest-states", says: "feature guest-states is not declared, but a guest that waits is told as blocked",
+		caps: undeclare(polyvisor.FeatureGuestStates)},
 	{name: "Info knows nothing of a shutdown", of: "life/guest-states", says: "Info of a domain that is in shutdown is", info: func(i *polyvisor.Info) {
 		if i.State == polyvisor.ShuttingDown {
 			i.State = polyvisor.Running

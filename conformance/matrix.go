@@ -104,7 +104,7 @@ var matrixStates = []matrixState{
 			t.close()
 			return d
 		}},
-	{name: "blocked", state: polyvisor.Blocked, active: true, need: []polyvisor.Feature{polyvisor.FeatureConsole}, talks: true,
+	{name: "blocked", state: polyvisor.Blocked, active: true, need: []polyvisor.Feature{polyvisor.FeatureGuestStates, polyvisor.FeatureConsole}, talks: true,
 		words: []string{"Block"}, seeds: []string{"VIR_DOMAIN_BLOCKED"},
 		make: func(c *C, name string) *polyvisor.Domain {
 			d := c.started(name, matrixConfig(c))
@@ -112,7 +112,7 @@ var matrixStates = []matrixState{
 			c.comes(d, polyvisor.Blocked)
 			return d
 		}},
-	{name: "in shutdown", state: polyvisor.ShuttingDown, active: true, need: []polyvisor.Feature{polyvisor.FeatureConsole, polyvisor.FeatureShutdown}, talks: true,
+	{name: "in shutdown", state: polyvisor.ShuttingDown, active: true, need: []polyvisor.Feature{polyvisor.FeatureGuestStates, polyvisor.FeatureConsole, polyvisor.FeatureShutdown}, talks: true,
 		words: []string{"Linger"},
 		make: func(c *C, name string) *polyvisor.Domain {
 			d := c.started(name, matrixConfig(c))

@@ -22,6 +22,7 @@ const (
 
 // reasons says why it cannot do the rest, as facts about this version.
 var reasons = map[polyvisor.Feature]string{
+	polyvisor.FeatureGuestStates:    "KVM does not tell that a guest waits while its processors are halted, nor the guest that it obeys the power button",
 	polyvisor.FeatureSave:           "the engine cannot write the state of its devices and of the interrupt controllers to a file",
 	polyvisor.FeatureVCPUConfig:     "a weight needs a cgroup for each vCPU's thread, and the driver makes no cgroups",
 	polyvisor.FeatureDevices:        "the engine does not announce devices to a running guest (no PCI hot-plug)",

@@ -189,6 +189,7 @@ const (
 
 // never are the features that no hypervisor has through libvirt.
 var never = map[polyvisor.Feature]string{
+	polyvisor.FeatureGuestStates:    "the state is libvirt's, whose drivers tell a guest that waits as running, and one that shuts down for a moment at most",
 	polyvisor.FeatureOpenFiles:      reasonOpenFiles,
 	polyvisor.FeatureVirtioConsole:  "libvirt has no call that tells a guest the size of a terminal; DefineXML takes a virtio console",
 	polyvisor.FeatureConsoleFiles:   "libvirt connects a serial port to one thing, which is the console here; use the console or its log",
