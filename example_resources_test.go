@@ -148,7 +148,7 @@ func ExampleDomain_SetMemory() {
 	info, err := dom.Info(ctx)
 	fmt.Println(info.Memory, err)
 	// Output:
-	// example: set memory "web": invalid configuration: memory: 3GiB is more than the maximum, 2GiB; see SetMaxMemory
+	// fake: set memory "web": invalid configuration: memory: 3GiB is more than the maximum, 2GiB; see SetMaxMemory
 	// 2GiB <nil>
 }
 

@@ -7,43 +7,22 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"strings"
 	"time"
 
 	"github.com/polyvisor/polyvisor"
 )
 
-// The examples run on a driver in memory, as programs run on those that they
-// import:
+// The examples run on the driver in memory, as programs run on those that they import:
 //
 //	import _ "github.com/polyvisor/polyvisor/drivers/kvm" // kvm:///session
-func init() {
-	polyvisor.Register("example", polyvisor.Registration{
-		Open: func(context.Context, *polyvisor.URI, polyvisor.OpenOptions) (polyvisor.Driver, error) {
-			r := newRecorder(nil)
-			r.name = "example"
-			return r, nil
-		},
-	})
-}
 
-// open connects for the examples below.
-func open() *polyvisor.Conn {
-	conn, err := polyvisor.Open(context.Background(), "example:///session")
-	if err != nil {
-		log.Fatal(err)
-	}
-	return conn
-}
-
-// openRecorder is open for examples in which the driver does something.
-func openRecorder() (*polyvisor.Conn, *recorder) {
-	r := newRecorder(nil)
-	return polyvisor.NewConn(r, nil), r
-}
+// open connects to a hypervisor of the example's own.
+func open() *polyvisor.Conn { return openFake() }
 
 func Example() {
 	ctx := context.Background()
-	conn, err := polyvisor.Open(ctx, "example:///session") // kvm:///session with drivers/kvm
+	conn, err := polyvisor.Open(ctx, "fake:///default") // kvm:///session with drivers/kvm
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -53,11 +32,7 @@ func Example() {
 		Name:   "web",
 		Memory: 512 * polyvisor.MiB,
 		VCPUs:  2,
-		Boot: polyvisor.Boot{
-			Kernel:      polyvisor.Path("/boot/vmlinuz"),
-			Initrd:      polyvisor.Path("/boot/initrd.img"),
-			CommandLine: "console=ttyS0",
-		},
+		// Boot names a kernel, or a firmware; without it the driver's own small guest runs.
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -96,8 +71,8 @@ func ExampleConn_Define() {
 	_, err = conn.Define(ctx, &polyvisor.Config{Name: "a/b", Memory: 1000})
 	fmt.Println(err)
 	// Output:
-	// running, 1 vCPUs, 2GiB, CPU time 1.5s
-	// example: define "a/b": invalid configuration: name: "a/b" contains a slash; memory: 1000B is not a multiple of 4KiB
+	// running, 1 vCPUs, 2GiB, CPU time 0s
+	// fake: define "a/b": invalid configuration: name: "a/b" contains a slash; memory: 1000B is not a multiple of 4KiB
 }
 
 func ExampleConn_Create() {
@@ -171,7 +146,7 @@ func ExampleDomain_Suspend() {
 	s, err := dom.State(ctx)
 	fmt.Println(s, err)
 	// Output:
-	// example: suspend "web": domain is paused, suspend needs it running or blocked; resume it first
+	// fake: suspend "web": domain is paused, suspend needs it running or blocked; resume it first
 	// running <nil>
 }
 
@@ -215,16 +190,78 @@ func ExampleDomain_Console() {
 		log.Fatal(err)
 	}
 	defer con.Close()
-	line, err := bufio.NewReader(con).ReadString('\n')
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Print(line)
+	// The fake's guest begins with an empty line, says what it is and then does what it is told.
+	lines := bufio.NewScanner(con)
+	lines.Scan()
+	lines.Scan()
+	fmt.Println(lines.Text())
 	_, err = io.WriteString(con, "poweroff\n")
 	fmt.Println(err)
 	// Output:
-	// hello from the guest
+	// polyvisor fake guest 1
 	// <nil>
+}
+
+// tell has the fake's guest do something, and waits until it has said so. Other guests have programs for that.
+func tell(dom *polyvisor.Domain, command, answer string) {
+	con, err := dom.Console(context.Background(), polyvisor.ConsoleOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer con.Close()
+	if _, err := io.WriteString(con, command+"\n"); err != nil {
+		log.Fatal(err)
+	}
+	for lines := bufio.NewScanner(con); lines.Scan() && !strings.HasSuffix(lines.Text(), answer); {
+	}
+}
+
+func ExampleDomain_DialVsock() {
+	ctx := context.Background()
+	conn := open()
+	defer conn.Close()
+	dom, err := conn.Create(ctx, &polyvisor.Config{Name: "web", Vsock: &polyvisor.VsockConfig{}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	tell(dom, "vsock-serve 5000", "listening") // a program in the guest that gives back what it is sent
+
+	stream, err := dom.DialVsock(ctx, 5000)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer stream.Close()
+	if _, err := io.WriteString(stream, "ping\n"); err != nil {
+		log.Fatal(err)
+	}
+	line, err := bufio.NewReader(stream).ReadString('\n')
+	fmt.Printf("%q from port %d, %v\n", line, stream.RemoteAddr().(polyvisor.VsockAddr).Port, err)
+	// Output: "ping\n" from port 5000, <nil>
+}
+
+func ExampleDomain_ListenVsock() {
+	ctx := context.Background()
+	conn := open()
+	defer conn.Close()
+	dom, err := conn.Create(ctx, &polyvisor.Config{Name: "web", Vsock: &polyvisor.VsockConfig{}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	l, err := dom.ListenVsock(ctx, 6000)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer l.Close()
+	tell(dom, "vsock-send 6000 hello", "vsock-send 6000 hello") // a program in the guest that connects to CID 2, port 6000
+
+	stream, err := l.Accept()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer stream.Close()
+	said, err := io.ReadAll(stream)
+	fmt.Printf("%s, %v\n", said, err)
+	// Output: hello, <nil>
 }
 
 func ExampleDomain_Remove() {
@@ -258,7 +295,7 @@ func defined(conn *polyvisor.Conn, c *polyvisor.Config) *polyvisor.Domain {
 
 func ExampleConn_Subscribe() {
 	ctx := context.Background()
-	conn, rec := openRecorder()
+	conn := open()
 	defer conn.Close()
 	dom := defined(conn, &polyvisor.Config{Name: "web"})
 
@@ -270,22 +307,20 @@ func ExampleConn_Subscribe() {
 	if err := dom.Start(ctx); err != nil {
 		log.Fatal(err)
 	}
-	rec.emit( // what a driver does by itself
-		polyvisor.Event{Type: polyvisor.EventStarted, Name: "web", UUID: dom.UUID(), State: polyvisor.Running},
-		polyvisor.Event{Type: polyvisor.EventStopped, Name: "web", UUID: dom.UUID(), State: polyvisor.Crashed, Stop: &polyvisor.Stop{Reason: polyvisor.StopCrash}})
-	if err := events.Close(); err != nil { // for this example: All would wait for more
+	if err := dom.Destroy(ctx); err != nil {
 		log.Fatal(err)
 	}
 	for e := range events.All(ctx) {
 		fmt.Println(e.Seq, e.Type, e.Name, e.State)
 		if e.Stop != nil {
 			fmt.Println("because of", e.Stop)
+			break // All waits for more
 		}
 	}
 	// Output:
 	// 1 started web running
-	// 2 stopped web crashed
-	// because of crash
+	// 2 stopped web shutoff
+	// because of killed
 }
 
 func ExampleDomain_SetState() {
@@ -318,12 +353,15 @@ func ExampleDomain_Save() {
 		log.Fatal(err)
 	}
 
-	if err := dom.Save(ctx, "/var/lib/saved/web"); err != nil {
+	file := newFile("")
+	defer file.remove()
+	saved := file.path + ".saved" // say, /var/lib/saved/web
+	if err := dom.Save(ctx, saved); err != nil {
 		log.Fatal(err)
 	}
 	s, err := dom.State(ctx)
 	fmt.Println(s, err)
-	dom, err = conn.Restore(ctx, "/var/lib/saved/web")
+	dom, err = conn.Restore(ctx, saved)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -372,8 +410,19 @@ func ExampleDomain_XML() {
 		log.Fatal(err)
 	}
 	xml, err := dom.XML(ctx)
-	fmt.Println(xml, err)
-	// Output: <domain><name>web</name><uuid>1b4e28ba-2fa1-11d2-883f-0016d3cca427</uuid></domain> <nil>
+	if err != nil {
+		log.Fatal(err)
+	}
+	// All that the driver filled in is in it, so that it makes the same domain again.
+	for _, line := range strings.Split(xml, "\n") {
+		if strings.Contains(line, "<name>") || strings.Contains(line, "<memory ") || strings.Contains(line, "<on_reboot>") {
+			fmt.Println(line)
+		}
+	}
+	// Output:
+	//   <name>web</name>
+	//   <memory unit="KiB">262144</memory>
+	//   <on_reboot>restart</on_reboot>
 }
 
 func ExampleConn_Stats() {
@@ -415,12 +464,12 @@ func ExampleStartPaused() {
 
 func ExampleReadOnly() {
 	ctx := context.Background()
-	conn, err := polyvisor.Open(ctx, "example:///session", polyvisor.ReadOnly())
+	conn, err := polyvisor.Open(ctx, "fake:///default", polyvisor.ReadOnly())
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer conn.Close()
 	_, err = conn.Define(ctx, &polyvisor.Config{Name: "web"})
 	fmt.Println(err)
-	// Output: example: define "web": connection is read-only
+	// Output: fake: define "web": connection is read-only
 }

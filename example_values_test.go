@@ -36,7 +36,7 @@ func ExampleCodeOf() {
 	case polyvisor.CodeConnLost, polyvisor.CodeClosed:
 		fmt.Println("connect again")
 	}
-	// Output: there is none: example: lookup "nobody": no domain: not found
+	// Output: there is none: fake: lookup "nobody": not found: no domain is named "nobody"
 }
 
 func ExampleParseURI() {
