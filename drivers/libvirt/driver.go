@@ -268,9 +268,14 @@ func (d *driver) Close() error {
 // its caller is told what came of it.
 const settlePatience = 2 * time.Second
 
+// abortAgain is how long after an abort the next is tried: one that comes before the
+// job has begun is refused, and the job then goes on.
+const abortAgain = 50 * time.Millisecond
+
 // settle makes calls that change something. When ctx ends meanwhile, abort, if there
-// is one, is called in the hope that it ends them, and they are waited for, a short
-// while: if they have succeeded all the same there is no error.
+// is one, is called until they end, and they are waited for, a short while: if they
+// have succeeded all the same there is no error. Calls that have not even ended then
+// are abandoned; their context, which ends with that, tells them from others.
 func (s *session) settle(ctx context.Context, abort, calls func(ctx context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -282,8 +287,12 @@ func (s *session) settle(ctx context.Context, abort, calls func(ctx context.Cont
 		defer close(over)
 		timer := time.AfterFunc(settlePatience, cancel)
 		defer timer.Stop()
-		if abort != nil {
+		for abort != nil && inner.Err() == nil {
 			_ = abort(inner)
+			select {
+			case <-inner.Done():
+			case <-time.After(abortAgain):
+			}
 		}
 		<-inner.Done()
 	})

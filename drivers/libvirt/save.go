@@ -71,11 +71,22 @@ func (i *instance) write(ctx context.Context, path string, call func(ctx context
 		return err
 	}
 	abort := func(ctx context.Context) error { return s.AbortJob(ctx, &i.dom) }
-	err = s.settle(ctx, abort, func(ctx context.Context) error { return call(ctx, s) })
-	if err == nil {
+	ended := false
+	err = s.settle(ctx, abort, func(ctx context.Context) error {
+		err := call(ctx, s)
+		ended = ctx.Err() == nil
+		return err
+	})
+	switch {
+	case err == nil:
 		return nil
+	case !ended:
+		// The file may yet become all that is left of the run.
+		return fmt.Errorf("%w; libvirt may still be writing %s, look at the domain's state before it is used or removed", s.failed(err), path)
 	}
-	state, _, serr := s.State(context.WithoutCancel(ctx), &i.dom)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settlePatience)
+	defer cancel()
+	state, _, serr := s.State(ctx, &i.dom)
 	if serr == nil && active(state) {
 		i.d.removeNew(path)
 	}
