@@ -22,18 +22,28 @@ const (
 // before, or with the breakpoint that stands there meanwhile, for ever. With these two there is never a first or a last.
 func keepBusy(kvm *os.File) error {
 	for _, irqchip := range []bool{true, false} {
-		vm, err := unix.IoctlRetInt(int(kvm.Fd()), kvmCreateVM)
+		vm, err := create(int(kvm.Fd()), kvmCreateVM)
 		if err != nil {
 			return fmt.Errorf("make a virtual machine: %w", err)
 		}
 		if irqchip {
-			if _, err := unix.IoctlRetInt(vm, kvmCreateIRQChip); err != nil {
+			if _, err := create(vm, kvmCreateIRQChip); err != nil {
 				return fmt.Errorf("give a virtual machine interrupt controllers: %w", err)
 			}
 		}
-		if _, err := unix.IoctlRetInt(vm, kvmCreateVCPU); err != nil {
+		if _, err := create(vm, kvmCreateVCPU); err != nil {
 			return fmt.Errorf("give a virtual machine a processor: %w", err)
 		}
 	}
 	return nil
+}
+
+// create calls an ioctl that makes something, again when a signal comes between: the Go runtime sends some.
+func create(fd int, request uint) (int, error) {
+	for {
+		got, err := unix.IoctlRetInt(fd, request)
+		if err != unix.EINTR {
+			return got, err
+		}
+	}
 }
