@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -182,6 +183,29 @@ func TestNewestKernel(t *testing.T) {
 	require.Equal(t, "vmlinuz-6.9.0-1", filepath.Base(path), "the newest that can be read")
 	_, err = newestKernel(h.Root, func(string) error { return refused })
 	require.ErrorIs(t, err, refused)
+}
+
+func TestInitrdOf(t *testing.T) {
+	for of, files := range map[string][]string{
+		"initrd.img-6.1.0-1":  {"initrd.img-6.1.0-1", "initrd.img-6.1.0-10", "initrd-6.1.0-1"},
+		"initramfs-6.2-1.img": {"vmlinuz-6.2-1", "initramfs-6.2-1.img"},
+		"initrd-6.4-default":  {"initrd-6.4-default"},
+	} {
+		h := fakeHost(t, map[string]string{})
+		require.NoError(t, os.Mkdir(filepath.Join(h.Root, "boot"), 0o755))
+		for _, f := range files {
+			require.NoError(t, os.WriteFile(filepath.Join(h.Root, "boot", f), nil, 0o600))
+		}
+		version := strings.TrimSuffix(strings.TrimLeft(of, "abcdefghijklmnopqrstuvwxyz.-"), ".img")
+		path, err := InitrdOf(filepath.Join(h.Root, "boot/vmlinuz-"+version))
+		require.NoError(t, err)
+		require.Equal(t, filepath.Join(h.Root, "boot", of), path)
+		for _, other := range []string{"vmlinuz-9", "bzImage", "vmlinuz-"} {
+			_, err = InitrdOf(filepath.Join(h.Root, "boot", other))
+			require.ErrorIs(t, err, fs.ErrNotExist)
+			require.ErrorContains(t, err, other)
+		}
+	}
 }
 
 func TestCompareVersions(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// autoKernel is the value of --kernel for the newest kernel of the host.
-	autoKernel = "auto"
+	// auto is the value of --kernel for the newest kernel of the host, and of --initrd for what the host has for a kernel.
+	auto = "auto"
 	// serialCommandLine lets a kernel given by --kernel alone be seen.
 	serialCommandLine = "console=ttyS0"
 )
@@ -44,7 +44,7 @@ func (f *runFlags) register(c *cobra.Command) {
 	fl.VarP(&f.memory, "memory", "m", "memory with its unit, such as 512MiB or 4GiB (default 256MiB)")
 	fl.IntVar(&f.vcpus, "vcpus", 0, "number of virtual CPUs (default 1)")
 	fl.StringVarP(&f.kernel, "kernel", "k", "", "Linux kernel, bzImage or ELF vmlinux; \"auto\" is the newest /boot/vmlinuz-*")
-	fl.StringVarP(&f.initrd, "initrd", "i", "", "initial RAM disk")
+	fl.StringVarP(&f.initrd, "initrd", "i", "", "initial RAM disk; \"auto\" is what lies beside the kernel for it")
 	fl.StringVarP(&f.cmdline, "cmdline", "a", "", "command line of the kernel (default \""+serialCommandLine+"\" with --kernel)")
 	fl.StringVar(&f.consoleLog, "console-log", "", "file to which what the guest prints is appended")
 	fl.BoolVar(&f.virtioConsole, "virtio-console", false, "make the guest's console a virtio console (hvc0), which knows the size of the terminal")
@@ -89,13 +89,27 @@ func (a *app) runConfig(f *runFlags, file string, given func(flag string) bool) 
 		return nil, err
 	}
 	fromFlags.Boot.Kernel.Path, fromFlags.Boot.Initrd.Path, fromFlags.Console.Log = f.kernel, f.initrd, f.consoleLog
-	if f.kernel == autoKernel {
+	if f.kernel == auto {
 		kernel, err := doctor.NewestKernel(hostRoot)
 		if err != nil {
 			return nil, advise(err, "or name a kernel with --kernel PATH")
 		}
 		a.warnSoftware(kernel)
 		fromFlags.Boot.Kernel.Path = kernel
+	}
+	if f.initrd == auto {
+		kernel := fromFlags.Boot.Kernel.Path
+		if kernel == "" {
+			kernel = config.Boot.Kernel.Path
+		}
+		if kernel == "" {
+			return nil, usage("--initrd auto: it takes a kernel whose it is; give --kernel auto or --kernel PATH too")
+		}
+		initrd, err := doctor.InitrdOf(kernel)
+		if err != nil {
+			return nil, advise(err, "name one with --initrd PATH, or make it with the distribution's tool, such as update-initramfs")
+		}
+		fromFlags.Boot.Initrd.Path = initrd
 	}
 	if err := absolute(fromFlags, "."); err != nil {
 		return nil, err
