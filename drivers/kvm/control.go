@@ -24,7 +24,7 @@ func (i *instance) control(ctx context.Context, f func(c *vmmproc.Client) error)
 	for {
 		run, err := i.d.store.ActiveByUUID(i.uuid)
 		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("%w: the domain has just stopped", polyvisor.ErrInvalidState)
+			return i.noRun(ctx)
 		}
 		if err != nil {
 			return classify(err)
@@ -79,6 +79,9 @@ func (i *instance) Destroy(ctx context.Context) error {
 	for {
 		run, err := i.d.store.ActiveByUUID(i.uuid)
 		if errors.Is(err, store.ErrNotFound) && token == "" {
+			if pid, err := i.d.store.Lost(ctx, i.uuid); err != nil || pid != 0 {
+				return ended(ctx, classify(errors.Join(err, i.killLost(ctx, pid))))
+			}
 			// What crashed and is inactive is shut off from now on.
 			return ended(ctx, classify(i.d.store.ClearStop(ctx, i.uuid)))
 		}
@@ -153,6 +156,52 @@ func (i *instance) kill(ctx context.Context, run store.Active) error {
 		Run: run.Token, Reason: string(vmmproc.ReasonKilled), Time: time.Now().UTC(),
 		Detail: "the VM process did not answer and was killed",
 	})
+	if errors.Is(err, store.ErrActive) {
+		return nil // it has been started again
+	}
+	return err
+}
+
+// noRun says why there is nobody to talk to.
+func (i *instance) noRun(ctx context.Context) error {
+	pid, err := i.d.store.Lost(ctx, i.uuid)
+	if err != nil {
+		return ended(ctx, classify(err))
+	}
+	if pid != 0 {
+		return fmt.Errorf("%w: process %d runs the domain, but its run directory %s is gone, so that it cannot be told anything; destroy the domain and start it again",
+			polyvisor.ErrInvalidState, pid, i.d.store.RunDir(i.uuid))
+	}
+	return fmt.Errorf("%w: the domain has just stopped", polyvisor.ErrInvalidState)
+}
+
+// killLost ends a VM process that has lost its run directory.
+func (i *instance) killLost(ctx context.Context, pid int) error {
+	if pid == 0 {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("VM process %d: %w", pid, err)
+	}
+	if err == nil {
+		defer unix.Close(fd)
+		// The descriptor refers to the process that still holds the lock.
+		if now, err := i.d.store.Lost(ctx, i.uuid); err != nil || now != pid {
+			return err
+		}
+		if !isVMProcess(pid) {
+			return fmt.Errorf("%w: process %d runs the domain among other things (isolation=%s), and the run directory is gone; end that process", polyvisor.ErrBusy, pid, IsolationNone)
+		}
+		if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("kill VM process %d: %w", pid, err)
+		}
+	}
+	if err := i.d.store.ReapDomain(ctx, i.uuid); err != nil {
+		return err
+	}
+	err = i.d.store.RecordStop(i.uuid, store.StopRecord{Reason: string(vmmproc.ReasonKilled), Time: time.Now().UTC(),
+		Detail: "the VM process had lost its run directory and was killed"})
 	if errors.Is(err, store.ErrActive) {
 		return nil // it has been started again
 	}

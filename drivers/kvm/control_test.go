@@ -109,3 +109,35 @@ func TestLostSocket(t *testing.T) {
 	awaitDead(t, pid)
 	require.Equal(t, polyvisor.Shutoff, state(t, d))
 }
+
+// The same with the whole run directory, which goes with a user's last session: nothing hangs, and Destroy finds the process.
+func TestLostRunDirectory(t *testing.T) {
+	kvm.ShortenPatience(t)
+	for name, lose := range map[string]func(p place, d *polyvisor.Domain) string{
+		"of the domain": func(p place, d *polyvisor.Domain) string { return p.dir + "/run/" + d.UUID().String() },
+		"of all":        func(p place, _ *polyvisor.Domain) string { return p.dir + "/run" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
+			p := newPlace(t, process)
+			c, ctx := p.open(t), patiently(t)
+			d := started(t, c, config("lost", ""))
+			pid := p.vmPID(t)
+			require.NoError(t, os.RemoveAll(lose(p, d)))
+			require.NoError(t, c.Close())
+			c = p.open(t)
+			d, err := c.Domain(ctx, "lost")
+			require.NoError(t, err)
+			require.Equal(t, polyvisor.Blocked, state(t, d))
+			requireCode(t, d.Suspend(ctx), polyvisor.ErrInvalidState, "run directory", "destroy", itoa(pid))
+			require.NoError(t, d.Destroy(ctx))
+			awaitDead(t, pid)
+			require.Equal(t, polyvisor.Shutoff, state(t, d))
+			stop := wait(t, d)
+			require.Equal(t, polyvisor.StopKilled, stop.Reason)
+			require.Contains(t, stop.Detail, "run directory")
+			require.NoError(t, d.Start(ctx))
+			require.NoError(t, d.Destroy(ctx))
+		})
+	}
+}

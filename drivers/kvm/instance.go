@@ -84,6 +84,16 @@ func (i *instance) look(ctx context.Context) (view, error) {
 			// Its locks are held, so its process is there, but it does not answer.
 			v.state = polyvisor.Blocked
 			return v, nil
+		case patience.Err() != nil && v.def != nil && errors.Is(err, errMoving):
+			// Its process is there, but what it is to be reached by is not.
+			pid, err := i.d.store.Lost(ctx, i.uuid)
+			if err != nil {
+				return view{}, ended(ctx, classify(err))
+			}
+			if pid != 0 {
+				v.state = polyvisor.Blocked
+				return v, nil
+			}
 		case !errors.Is(err, vmmproc.ErrGone) && !errors.Is(err, vmmproc.ErrNotReady) && !errors.Is(err, errMoving):
 			return view{}, classify(err)
 		}
