@@ -29,7 +29,10 @@ func (i *instance) control(ctx context.Context, f func(c *vmmproc.Client) error)
 		if err != nil {
 			return classify(err)
 		}
-		c, err := vmmproc.Dial(ctx, run.Dir)
+		c, err := dial(ctx, run.Dir)
+		if errors.Is(err, errSilent) && run.Started {
+			return fmt.Errorf("%w: %w within %v (process %d); destroy the domain, which kills that process, or wait", polyvisor.ErrBusy, err, lookPatience, run.PID)
+		}
 		if (errors.Is(err, vmmproc.ErrNotReady) || errors.Is(err, vmmproc.ErrGone)) && !run.Started {
 			select {
 			case <-time.After(5 * time.Millisecond):
@@ -113,18 +116,24 @@ func (i *instance) Destroy(ctx context.Context) error {
 }
 
 func destroyRun(ctx context.Context, dir string) error {
-	greeting, cancel := context.WithTimeout(ctx, lookPatience)
-	defer cancel()
-	c, err := vmmproc.Dial(greeting, dir)
-	if err != nil && ctx.Err() == nil && greeting.Err() != nil {
-		return fmt.Errorf("%w: %w", errSilent, err)
-	}
+	c, err := dial(ctx, dir)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	_, err = c.Destroy(ctx)
 	return err
+}
+
+// dial is vmmproc.Dial for a VM process that may be silent.
+func dial(ctx context.Context, dir string) (*vmmproc.Client, error) {
+	greeting, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	c, err := vmmproc.Dial(greeting, dir)
+	if err != nil && ctx.Err() == nil && greeting.Err() != nil {
+		return nil, errSilent
+	}
+	return c, err
 }
 
 // kill ends a VM process that does not answer.

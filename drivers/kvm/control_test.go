@@ -70,6 +70,7 @@ func TestHungVMProcess(t *testing.T) {
 	short, cancel := context.WithCancel(ctx)
 	cancel()
 	require.ErrorIs(t, d.Suspend(short), context.Canceled)
+	requireCode(t, d.Suspend(ctx), polyvisor.ErrBusy, "does not answer", itoa(pid), "destroy")
 	require.NoError(t, d.Destroy(ctx))
 	awaitDead(t, pid)
 	stop := wait(t, d)
