@@ -240,6 +240,7 @@ func ParseConfig(data []byte) (*Config, error) {
 	case errors.Is(err, io.EOF):
 		err = errors.New("it is empty; the least is {\"name\": \"NAME\"}")
 	case err != nil:
+		err = readable(err)
 	case c == nil:
 		err = errors.New("it is null; want a JSON object")
 	default:

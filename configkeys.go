@@ -2,12 +2,14 @@ package polyvisor
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 )
 
-// checkKeys refuses a key that an object of a value in JSON has twice; of two,
-// encoding/json would silently take the last. path is the value's, for messages.
+// checkKeys refuses a key that an object of a value in JSON has twice, or not as it is spelt:
+// encoding/json would silently take the last of two, and does not tell upper from lower case. path is the value's, for messages.
 // The text has been decoded as a Config before, which bounds its depth.
 func checkKeys(dec *json.Decoder, path string) error {
 	t, err := dec.Token()
@@ -30,8 +32,8 @@ func checkKeys(dec *json.Decoder, path string) error {
 			if inner = key; path != "" {
 				inner = path + "." + key
 			}
-			if !strings.EqualFold(path, "labels") { // whose keys are the user's
-				key = foldKey(key)
+			if path != "labels" && key != strings.ToLower(strings.ToUpper(key)) { // the keys of labels are the user's
+				return fmt.Errorf("unknown field %q; the names of fields are written in lower case", inner)
 			}
 			if keys[key] {
 				return fmt.Errorf("field %q is given twice; keep one", inner)
@@ -46,6 +48,25 @@ func checkKeys(dec *json.Decoder, path string) error {
 	return err
 }
 
-// foldKey makes the spellings that encoding/json takes for one field the same:
-// it does not distinguish upper from lower case.
-func foldKey(key string) string { return strings.ToLower(strings.ToUpper(key)) }
+// readable puts what encoding/json says of a value of the wrong kind in words of JSON, not of Go.
+func readable(err error) error {
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	want := "an object"
+	switch wrong.Type.Kind() {
+	case reflect.String:
+		want = "a string"
+	case reflect.Bool:
+		want = "true or false"
+	case reflect.Slice, reflect.Array:
+		want = "an array"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		want = "a whole number from 0 up that is not too large"
+	}
+	if wrong.Field == "" {
+		return fmt.Errorf("have %s, want %s", wrong.Value, want)
+	}
+	return fmt.Errorf("field %q: have %s, want %s", wrong.Field, wrong.Value, want)
+}

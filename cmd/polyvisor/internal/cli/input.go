@@ -103,6 +103,9 @@ func (in *input) device() (polyvisor.Device, error) {
 			err = errors.New("more data after the JSON object")
 		}
 	}
+	if errors.Is(err, io.EOF) {
+		err = nil // said below
+	}
 	var dev polyvisor.Device
 	c := &polyvisor.Config{}
 	n := 0
