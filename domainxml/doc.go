@@ -44,7 +44,8 @@
 // These mean nothing to a Config, or say what is so in any case. They are
 // accepted and not kept:
 //
-//	domain/@type and @id          the hypervisor is that of the connection
+//	domain/@type and @id          the hypervisor is that of the connection; lxc and openvz, which have
+//	                              containers, are refused
 //	os/type                       must be hvm; @arch must be x86_64; @machine is free
 //	os/boot dev="hd"              with a loader, a kernel, or no disk: else the disk
 //	                              would not be what boots

@@ -37,7 +37,9 @@ func Parse(text string) (*polyvisor.Config, error) {
 // domain reads what a Config can say, and notes what it cannot.
 func (r *reader) domain(root *node) *polyvisor.Config {
 	c := &polyvisor.Config{}
-	root.attr("type")
+	if kind, _ := root.attr("type"); kind == "lxc" || kind == "openvz" {
+		r.add(root, "/@type", "%q %s: it is a container, and a domain here is a virtual machine", kind, notSupported)
+	}
 	root.attr("id")
 	c.Name = r.text(root, "name")
 	c.Title = r.text(root, "title")

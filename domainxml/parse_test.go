@@ -80,6 +80,7 @@ func ours(inner string) string {
 func TestParseWrongValues(t *testing.T) {
 	for _, tc := range []struct{ text, want string }{
 		{"", "there is no element"},
+		{"<domain type='lxc'><name>a</name></domain>", "line 1: domain/@type: \"lxc\" is not supported: it is a container"},
 		{"  \n", "there is no element"},
 		{"{}", "text outside of the document's element"},
 		{"<domain>", "line 1: not well-formed: unexpected EOF"},

@@ -38,6 +38,8 @@ func MaybeMain(factory Factory) {
 	case stageOne:
 		os.Exit(firstStage(fds))
 	case stageTwo:
+		// As ps(1) and pgrep(1) show it; the program was executed by a descriptor, or is the caller's. Best effort.
+		_ = os.WriteFile("/proc/self/comm", []byte(ProgramName), 0)
 		os.Exit(secondStage(factory, fds))
 	}
 	fmt.Fprintf(os.Stderr, "%s: the value of %s, %q, is not one that this program gives\n", ProgramName, stageEnv, val)

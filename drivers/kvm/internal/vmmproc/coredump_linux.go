@@ -46,6 +46,9 @@ func writeNew(path string, write func(*os.File) error) (err error) {
 		return &os.PathError{Op: "create", Path: path, Err: unix.EEXIST}
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".polyvisor-*")
+	if cause := (*os.PathError)(nil); errors.As(err, &cause) {
+		return &os.PathError{Op: "create", Path: path, Err: cause.Err} // the name of the moment means nothing to anybody
+	}
 	if err != nil {
 		return err
 	}
