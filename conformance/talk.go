@@ -13,6 +13,7 @@ import (
 // talk is a dialogue with a guest.
 type talk struct {
 	c   *C
+	of  *polyvisor.Domain
 	rwc io.ReadWriteCloser
 
 	mu      sync.Mutex
@@ -27,7 +28,7 @@ type talk struct {
 func (c *C) console(d *polyvisor.Domain, o polyvisor.ConsoleOptions) *talk {
 	rwc, err := d.Console(c.ctx, o)
 	c.ok(err, "open the console of %s", d.Name())
-	t := &talk{c: c, rwc: rwc, changed: make(chan struct{}, 1), over: make(chan struct{})}
+	t := &talk{c: c, of: d, rwc: rwc, changed: make(chan struct{}, 1), over: make(chan struct{})}
 	go t.read()
 	c.cleanup("closing a console", t.close)
 	return t
@@ -96,7 +97,7 @@ func (t *talk) await(want string) string {
 		}
 		t.mu.Unlock()
 		if err != nil {
-			t.c.Fatalf("the console ended (%v) before the guest printed %q; it printed %q", err, want, tail(fresh))
+			t.c.Fatalf("the console ended (%v) before the guest printed %q; it printed %q; %s", err, want, tail(fresh), t.fate())
 		}
 		select {
 		case <-t.changed:
@@ -104,6 +105,18 @@ func (t *talk) await(want string) string {
 			t.c.Fatalf("the guest does not print %q; it printed %q", want, tail(fresh))
 		}
 	}
+}
+
+// fate says what became of the domain, which tells a guest that crashed from a console that did not hold.
+func (t *talk) fate() string {
+	i, err := t.of.Info(t.c.ctx)
+	switch {
+	case err != nil:
+		return "the state of the domain: " + err.Error()
+	case i.LastStop != nil && !i.State.Active():
+		return "the domain is " + i.State.String() + " because of " + i.LastStop.String()
+	}
+	return "the domain is " + i.State.String()
 }
 
 // awaits waits for a text, wherever it is in what the guest prints; what says
