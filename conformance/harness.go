@@ -160,15 +160,14 @@ func BuiltinGuest() *Guest {
 	}
 }
 
-// WithoutDevices gives the guest without the words about disks, NICs, shares, random
-// numbers, virtio consoles and sockets, for one that has no drivers for them: the cases about devices then
+// WithoutDevices gives the guest without the words about disks, NICs, shares and
+// random numbers, for one that has no drivers for them: the cases about devices then
 // see what the host can see. g may be nil.
 func (g *Guest) WithoutDevices() *Guest {
 	if g == nil {
 		return nil
 	}
 	c := *g
-	c.Read, c.Write, c.Flush, c.Send, c.NICs, c.Put, c.Cat, c.Random, c.Size = "", "", "", "", "", "", "", "", ""
-	c.VsockServe, c.VsockSend = "", ""
+	c.Read, c.Write, c.Flush, c.Send, c.NICs, c.Put, c.Cat, c.Random = "", "", "", "", "", "", "", ""
 	return &c
 }

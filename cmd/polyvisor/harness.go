@@ -71,7 +71,7 @@ func fakeHarness(u *polyvisor.URI, h *conformance.Harness) {
 }
 
 func kvmHarness(u *polyvisor.URI, h *conformance.Harness) {
-	h.Guest = h.Guest.WithoutDevices() // the built-in one has no drivers
+	h.Guest = h.Guest.WithoutDevices() // the built-in one has drivers for consoles and sockets alone
 	h.Kernel = testkernel.ELF()
 	h.Hang = func(_ context.Context, name string) (func(), error) {
 		p, err := kvm.ProcessOf(u, name)

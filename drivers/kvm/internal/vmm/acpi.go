@@ -35,11 +35,14 @@ func writeACPI(mem *guestmem.Memory, spec *Spec) (rsdp uint64, err error) {
 }
 
 // hardware tells the built-in guest, which reads no tables, where its devices are.
-func hardware() guest.Hardware {
+func hardware(pci bool) guest.Hardware {
 	h := guest.PC()
 	r := acpi.RegistersAt(acpi.IOBase)
 	h.SleepPort, h.SleepValue = r.SleepControl, r.S5
 	h.ResetPort, h.ResetValue = r.Reset, r.ResetValue
 	h.EventPort, h.EventLine, h.EventMask = r.Events, acpi.EventGSI, r.PowerButton
+	if pci {
+		h.ECAM, h.BARs = ecamBase, barBase
+	}
 	return h
 }

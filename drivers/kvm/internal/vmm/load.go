@@ -19,7 +19,7 @@ func (m *Machine) load(ctx context.Context, opts Options) (vcpu.Entry, error) {
 	high := m.spec.Memory - low
 	if m.spec.Boot.Kind == BootGuest {
 		e, err := guest.Load(m.mem, guest.Config{CommandLine: m.spec.Boot.CommandLine, CPUs: m.spec.VCPUs,
-			LowRAM: low, HighRAM: high, Hardware: hardware()})
+			LowRAM: low, HighRAM: high, Hardware: hardware(m.spec.hasPCI())})
 		if err != nil {
 			return vcpu.Entry{}, err
 		}

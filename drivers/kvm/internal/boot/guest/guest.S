@@ -29,6 +29,7 @@
 	.set PD0,	0x10c000	# 0..1 GiB: the first 2 MiB only
 	.set PD1,	0x10d000	# 1..2 GiB: the window in its first 2 MiB
 	.set PD3,	0x10e000	# 3..4 GiB: the APIC pages
+	.set DEVICES,	0x110000	# devices.c, up to FREE
 	.set FREE,	0x200000	# fill, sum and mem use memory from here up
 	.set WINDOW,	0x40000000
 	.set AP_CODE,	0x8000		# page number = start-up vector
@@ -52,6 +53,8 @@
 	.set I_IOAPIC,	52
 	.set I_LAPIC,	56
 	.set I_CMDLINE,	60
+	.set I_ECAM,	64
+	.set I_BARS,	68
 	.set I_RANGE,	128
 
 # Variables. A constant must be set above its use: gas takes a name that it does
@@ -88,6 +91,7 @@ text\@:	.asciz	"\text"
 	.text	0
 	.endm
 
+	.globl	start
 start:
 	cli
 	mov	r15, rsi
@@ -103,6 +107,11 @@ start:
 	call	serial_init
 	call	apic_init
 	call	clock_init
+	mov	edi, [r15 + I_ECAM]
+	mov	esi, [r15 + I_LAPIC]
+	mov	esi, [rsi + 0x20]
+	shr	esi, 24
+	call	devices_init
 
 	say	"\npolyvisor built-in guest 1\n"
 	call	show_memory
@@ -138,7 +147,13 @@ paging:
 	call	1f
 	mov	edx, [r15 + I_LAPIC]
 	call	1f
-	mov	eax, PML4
+	cmp	dword ptr [r15 + I_ECAM], 0
+	je	2f
+	mov	edx, [r15 + I_ECAM]
+	call	1f
+	mov	edx, [r15 + I_BARS]
+	call	1f
+2:	mov	eax, PML4
 	mov	cr3, rax
 	xor	edi, edi
 	jmp	window_set
@@ -351,9 +366,20 @@ wait_line:
 	jnz	1b
 2:	ret
 
-# putc sends al.
+# putc sends al, by the virtio console if there is one. It keeps rsi and rdi.
 putc:
 	push	rax
+	push	rsi
+	push	rdi
+	movzx	edi, al
+	call	console_put
+	test	eax, eax
+	pop	rdi
+	pop	rsi
+	jz	2f
+	pop	rax
+	ret
+2:
 	cmp	dword ptr [V_ROOM], 0
 	jne	1f
 	mov	ah, 0x20
@@ -418,12 +444,19 @@ put_hex:
 
 # getc waits for a character, asleep, and answers the power button meanwhile.
 getc:
-	movzx	edx, word ptr [r15 + I_SERIAL]
+	call	devices_poll
+	call	console_get
+	cmp	eax, -2
+	je	3f
+	cmp	eax, -1
+	je	4f
+	ret
+3:	movzx	edx, word ptr [r15 + I_SERIAL]
 	add	edx, 5
 	in	al, dx
 	test	al, 1
 	jnz	2f
-	movzx	edx, word ptr [r15 + I_EVENT]
+4:	movzx	edx, word ptr [r15 + I_EVENT]
 	test	edx, edx
 	jz	1f
 	in	al, dx				# which forgets what it tells
@@ -900,11 +933,32 @@ commands:
 	command	kbdreset
 	command	triple
 	command	crash
+	command	size
+	.long	do_serve - start
+	.ascii	"vsock-serve\0"
+	.long	do_send - start
+	.ascii	"vsock-send\0\0"
 	.long	0
 
 do_help:
-	say	"help           this list\necho TEXT      print TEXT\nmem            count the MiB that answer\ncpus           count the processors again\ntime           uptime by kvmclock, time stamp counter\nfill MIB SEED  set memory from 2 MiB up\nsum MIB        checksum of the same memory\nspin [all]     busy loop for ever, on all processors\nhalt           halt with interrupts off\npoweroff       ACPI S5\nreboot         ACPI reset register\nkbdreset       reset by the keyboard controller\ntriple         triple fault\ncrash          jump to where no memory is\nA semicolon parts commands; auto=COMMANDS on the command line runs them first.\n"
+	say	"help           this list\necho TEXT      print TEXT\nmem            count the MiB that answer\ncpus           count the processors again\ntime           uptime by kvmclock, time stamp counter\nfill MIB SEED  set memory from 2 MiB up\nsum MIB        checksum of the same memory\nspin [all]     busy loop for ever, on all processors\nhalt           halt with interrupts off\npoweroff       ACPI S5\nreboot         ACPI reset register\nkbdreset       reset by the keyboard controller\ntriple         triple fault\ncrash          jump to where no memory is\nsize           columns and rows of the virtio console\nvsock-serve PORT       send back what the host sends to a port\nvsock-send PORT TEXT   send to a port of the host, print the answer\nA semicolon parts commands; auto=COMMANDS on the command line runs them first.\n"
 	ret
+
+# Called by devices.c: c_puts prints the string at rdi, c_dec the number rdi.
+	.globl	c_puts, c_dec, idle
+c_puts:	mov	rsi, rdi
+	jmp	puts
+c_dec:	mov	rax, rdi
+	jmp	put_dec
+
+do_serve:
+	mov	rdi, rsi
+	jmp	vsock_serve
+do_send:
+	mov	rdi, rsi
+	jmp	vsock_send
+do_size:
+	jmp	console_size
 
 do_echo:
 	call	puts
@@ -1117,3 +1171,5 @@ do_crash:
 	mov	edi, NOWHERE
 	call	window
 	jmp	rax
+
+	.section .note.GNU-stack,"",@progbits

@@ -2,8 +2,8 @@
 // runs when a domain names no kernel, and the test subject of the engine on
 // hosts whose KVM cannot run Linux.
 //
-// The source is guest.S; `go generate` assembles it with GNU binutils into
-// guest.bin, which is checked in and embedded. The guest says on the first
+// The source is guest.S and devices/devices.c, its virtio drivers; `go generate` compiles and assembles them with GNU tools into
+// devices/devices.s and guest.bin, which are checked in and embedded. The guest says on the first
 // serial port how much memory answers and how many processors came up, then
 // obeys commands line by line; type help at its prompt. It sleeps in HLT while
 // it waits, and answers the ACPI power button by powering off.
@@ -33,6 +33,8 @@
 //	 44  uint32   its interrupt line;       48  uint8  bits of the power button
 //	 52  uint32   address of the IOAPIC;    56  uint32 address of the local APIC
 //	 60  uint32   offset of the command line, which ends by a zero byte
+//	 64  uint32   address of the configuration space of PCI (ECAM), 0: none
+//	 68  uint32   address of the first BAR; all are within 2 MiB of it
 //	128  memory ranges: address uint64, size uint64
 package guest
 
@@ -44,10 +46,13 @@ import (
 	"strings"
 )
 
+//go:generate gcc -m64 -O1 -S -o devices/devices.s -ffreestanding -fno-pic -fno-stack-protector -fno-builtin -fno-asynchronous-unwind-tables -fno-ident -fcf-protection=none -fno-tree-loop-distribute-patterns -fno-tree-vectorize -mgeneral-regs-only -mno-red-zone -mcmodel=small -ffixed-r15 -Wall -Wextra -Werror devices/devices.c
 //go:generate as --64 -o guest.o guest.S
-//go:generate objcopy -O binary -j .text guest.o guest.bin
-//go:generate rm guest.o
-//go:generate sh -c "sha256sum guest.S guest.bin > guest.sum"
+//go:generate as --64 -o devices.o devices/devices.s
+//go:generate ld -N -Ttext=0x100000 -e start -o guest.elf guest.o devices.o
+//go:generate objcopy -O binary -j .text -j .rodata guest.elf guest.bin
+//go:generate rm guest.o devices.o guest.elf
+//go:generate sh -c "sha256sum guest.S devices/devices.c devices/devices.s guest.bin > guest.sum"
 
 //go:embed guest.bin
 var image []byte
@@ -86,6 +91,10 @@ type Hardware struct {
 	EventMask uint8 // its bits that mean the power button
 
 	IOAPIC, LocalAPIC uint32
+
+	// ECAM is the configuration space of PCI, and BARs where the windows of its functions begin, between 3 and 4 GiB; 0: no
+	// such bus.
+	ECAM, BARs uint32
 }
 
 // PC returns the addresses that every PC has: first serial port, IOAPIC, local
@@ -174,6 +183,8 @@ func (c Config) encode(p []byte) {
 	le.PutUint32(p[52:], h.IOAPIC)
 	le.PutUint32(p[56:], h.LocalAPIC)
 	le.PutUint32(p[60:], commandLineOffset)
+	le.PutUint32(p[64:], h.ECAM)
+	le.PutUint32(p[68:], h.BARs)
 	for i, r := range ranges {
 		le.PutUint64(p[128+16*i:], r.addr)
 		le.PutUint64(p[136+16*i:], r.size)

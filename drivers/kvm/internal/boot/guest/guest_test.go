@@ -37,6 +37,7 @@ func testConfig() Config {
 	h.SleepPort, h.SleepValue = 0x600, 0x34
 	h.ResetPort, h.ResetValue = 0x602, 1
 	h.EventPort, h.EventLine, h.EventMask = 0x604, 9, 1
+	h.ECAM, h.BARs = 0xe0000000, 0xc0000000
 	return Config{CommandLine: "auto=echo hi", CPUs: 3, LowRAM: 8 << 20, HighRAM: 16 << 20, Hardware: h}
 }
 
@@ -69,6 +70,8 @@ func TestLoad(t *testing.T) {
 	assert.EqualValues(t, 1, p[48])
 	assert.EqualValues(t, 0xfec00000, le.Uint32(p[52:]))
 	assert.EqualValues(t, 0xfee00000, le.Uint32(p[56:]))
+	assert.EqualValues(t, 0xe0000000, le.Uint32(p[64:]))
+	assert.EqualValues(t, 0xc0000000, le.Uint32(p[68:]))
 	cmd := p[le.Uint32(p[60:]):]
 	assert.Equal(t, "auto=echo hi", string(cmd[:bytes.IndexByte(cmd, 0)]))
 	var got []memRange
@@ -121,7 +124,7 @@ func TestLongestCommandLineFits(t *testing.T) {
 
 func TestImageSize(t *testing.T) {
 	assert.LessOrEqual(t, len(image), varsAddr-imageAddr, "the image runs into its variables")
-	assert.Less(t, len(image), 8<<10, "the guest is meant to be small")
+	assert.Less(t, len(image), 12<<10, "the guest is meant to be small")
 	assert.Contains(t, string(image), Banner)
 	assert.Contains(t, string(image), Prompt)
 	assert.LessOrEqual(t, tableAddr+5*4096, memoryEnd)
@@ -139,7 +142,7 @@ func TestLayout(t *testing.T) {
 	for name, want := range map[string]uint64{
 		"IMAGE": imageAddr, "VARS": varsAddr, "IDT": idtAddr, "STACK_TOP": stackTop,
 		"KVMCLOCK": clockAddr, "PML4": tableAddr, "PD3": memoryEnd - 0x1000, "FREE": freeAddr,
-		"I_CPUS": 16, "I_RANGES": 20, "I_SERIAL": 24, "I_CMDLINE": 60, "I_RANGE": 128,
+		"I_CPUS": 16, "I_RANGES": 20, "I_SERIAL": 24, "I_CMDLINE": 60, "I_ECAM": 64, "I_BARS": 68, "DEVICES": devicesAddr, "I_RANGE": 128,
 	} {
 		got, ok := set[name]
 		assert.True(t, ok, "guest.S does not set %s", name)
@@ -159,7 +162,7 @@ func TestLayout(t *testing.T) {
 func TestCurrent(t *testing.T) {
 	const remedy = "guest.S was changed without `go generate`; run it in this directory"
 	var want strings.Builder
-	for _, name := range []string{"guest.S", "guest.bin"} {
+	for _, name := range []string{"guest.S", "devices/devices.c", "devices/devices.s", "guest.bin"} {
 		b, err := os.ReadFile(name)
 		require.NoError(t, err)
 		fmt.Fprintf(&want, "%x  %s\n", sha256.Sum256(b), name)
@@ -168,7 +171,7 @@ func TestCurrent(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, want.String(), string(sums), remedy)
 
-	for _, tool := range []string{"as", "objcopy"} {
+	for _, tool := range []string{"as", "ld", "objcopy"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("only the hashes were compared: %v; install binutils", err)
 		}
@@ -177,10 +180,12 @@ func TestCurrent(t *testing.T) {
 		t.Skipf("only the hashes were compared: as is not for x86-64: %s", out)
 	}
 	dir := t.TempDir()
-	obj, bin := filepath.Join(dir, "guest.o"), filepath.Join(dir, "guest.bin")
+	obj, drivers, elf, bin := filepath.Join(dir, "guest.o"), filepath.Join(dir, "devices.o"), filepath.Join(dir, "guest.elf"), filepath.Join(dir, "guest.bin")
 	for _, args := range [][]string{
 		{"as", "--64", "-o", obj, "guest.S"},
-		{"objcopy", "-O", "binary", "-j", ".text", obj, bin},
+		{"as", "--64", "-o", drivers, "devices/devices.s"},
+		{"ld", "-N", "-Ttext=0x100000", "-e", "start", "-o", elf, obj, drivers},
+		{"objcopy", "-O", "binary", "-j", ".text", "-j", ".rodata", elf, bin},
 	} {
 		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
 		require.NoError(t, err, "%s", out)
