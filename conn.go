@@ -31,7 +31,7 @@ type Conn struct {
 	calls  sync.WaitGroup
 	slots  map[uuid.UUID]*slot
 	spare  []*slot                // to be used again
-	open   map[io.Closer]struct{} // consoles and sockets
+	open   map[io.Closer]struct{} // consoles, sockets and commands
 
 	subscriptions map[*Subscription]struct{}
 
@@ -112,7 +112,7 @@ func newConn(d Driver, u *URI, o options) *Conn {
 }
 
 // Close ends the calls under way on the connection and its domains with
-// ErrClosed, closes open consoles, sockets and subscriptions and releases the
+// ErrClosed, closes open consoles, sockets, commands and subscriptions and releases the
 // connection. Domains go on running unless the driver's documentation says
 // otherwise. A second Close waits for the first and returns its error.
 func (c *Conn) Close() error {

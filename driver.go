@@ -164,6 +164,39 @@ type Vsocker interface {
 	ListenVsock(ctx context.Context, port uint32) (net.Listener, error)
 }
 
+// Execer is implemented by an Instance whose guest runs commands for the host
+// (FeatureExec). Other operations on the domain may be under way. A domain without
+// Config.Vsock is ErrInvalidConfig.
+type Execer interface {
+	// WaitReady returns when the agent takes commands. An agent that had problems with
+	// setting the guest up is ErrNoResource.
+	WaitReady(ctx context.Context) error
+	// StartExec starts a command and returns when it runs; ctx bounds the call alone.
+	// The Cmd is valid and belongs to the driver. ErrNoResource if no agent answers;
+	// ErrNotFound and ErrPermission as the guest has it.
+	StartExec(ctx context.Context, c *Cmd) (ExecProcess, error)
+}
+
+// ExecProcess is a command that an Execer has started. Its methods may be called
+// concurrently.
+type ExecProcess interface {
+	// PID is the number of the process in the guest, 0 if it is not known.
+	PID() int
+	// Wait returns when the command has ended and all its output is written, for any
+	// number of callers. An error with the zero status is why the end is not known:
+	// ErrConnLost; or that of the Cmd's reader or writer. ErrClosed after Close.
+	Wait(ctx context.Context) (ExitStatus, error)
+	// Signal sends a signal, 1 to 64, to the command's process group; ErrInvalidState
+	// if the command has ended.
+	Signal(ctx context.Context, s Signal) error
+	// Resize changes the size of the command's terminal; ErrInvalidConfig without
+	// one, ErrInvalidState if the command has ended.
+	Resize(ctx context.Context, size TTYSize) error
+	// Close ends the command and all that it has started, if it has not ended. When it
+	// has returned nothing is written to the Cmd's writers.
+	Close() error
+}
+
 // Saver is implemented by an Instance whose run can be saved to a file
 // (FeatureSave).
 type Saver interface {

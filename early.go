@@ -54,7 +54,7 @@ func (e early) permits(op Op, id uuid.UUID) error {
 	}
 	switch op {
 	case OpStart, OpSuspend, OpResume, OpShutdown, OpReboot, OpDestroy, OpConsole, OpSave, OpCoreDump,
-		OpDialVsock, OpListenVsock:
+		OpDialVsock, OpListenVsock, OpWaitReady, OpExec:
 		if _, own := e[id]; own {
 			return nil
 		}

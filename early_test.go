@@ -98,7 +98,7 @@ func bothWays(t *testing.T, f func(t *testing.T, r *recorder, d polyvisor.Driver
 func TestEarlyChangesNothing(t *testing.T) {
 	life := []polyvisor.Op{
 		polyvisor.OpStart, polyvisor.OpSuspend, polyvisor.OpResume, polyvisor.OpShutdown, polyvisor.OpReboot, polyvisor.OpDestroy,
-		polyvisor.OpConsole, polyvisor.OpDialVsock, polyvisor.OpListenVsock, polyvisor.OpSave, polyvisor.OpCoreDump, "set state",
+		polyvisor.OpConsole, polyvisor.OpDialVsock, polyvisor.OpListenVsock, polyvisor.OpWaitReady, polyvisor.OpExec, polyvisor.OpSave, polyvisor.OpCoreDump, "set state",
 	}
 	for _, m := range slices.Concat(operations(), changes()) {
 		t.Run(m.fn, func(t *testing.T) {

@@ -98,6 +98,9 @@ const (
 	// FeatureVsockStreams: Domain.DialVsock and ListenVsock (Vsocker), of a domain
 	// with Config.Vsock.
 	FeatureVsockStreams Feature = "vsock-streams"
+	// FeatureExec: Domain.Exec, ExecOutput, StartExec and WaitReady (Execer), of a domain
+	// with Config.Vsock whose guest runs the agent.
+	FeatureExec Feature = "exec"
 
 	// Of what is told about a guest.
 
@@ -117,7 +120,7 @@ func Features() []Feature {
 		FeatureAutostart, FeatureRename, FeatureStats, FeatureEvents, FeatureConsoleFiles, FeatureVirtioConsole, FeatureHypervisorLog,
 		FeatureInstanceID, FeatureFirmware, FeatureMaxMemory, FeatureMemoryBacking, FeatureBalloon, FeatureMaxVCPUs,
 		FeatureTopology, FeatureDisks, FeatureNICs, FeaturePortForwards, FeatureHostLoopback, FeatureShares, FeatureRNG, FeatureVsock,
-		FeatureProtected, FeatureHypervisorAuth, FeatureVsockStreams, FeatureGuestStates,
+		FeatureProtected, FeatureHypervisorAuth, FeatureVsockStreams, FeatureExec, FeatureGuestStates,
 	}
 }
 

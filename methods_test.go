@@ -190,6 +190,18 @@ func operations() []method {
 		ruled("Console", polyvisor.OpConsole, polyvisor.FeatureConsole, console),
 		ruled("DialVsock", polyvisor.OpDialVsock, polyvisor.FeatureVsockStreams, dialVsock(1)).or(dialVsock(1<<32 - 1)),
 		ruled("ListenVsock", polyvisor.OpListenVsock, polyvisor.FeatureVsockStreams, listenVsock(1)).or(listenVsock(1<<32 - 1)),
+		ruled("WaitReady", polyvisor.OpWaitReady, polyvisor.FeatureExec, (*polyvisor.Domain).WaitReady),
+		ruled("StartExec", polyvisor.OpExec, polyvisor.FeatureExec, startExec("true")).or(startExec("a\x00b")),
+		ruled("Exec", polyvisor.OpExec, polyvisor.FeatureExec, func(d *polyvisor.Domain, ctx context.Context) error {
+			return d.Exec(ctx, polyvisor.Cmd{Args: []string{"true"}})
+		}).or(func(d *polyvisor.Domain, ctx context.Context) error { return d.Exec(ctx, polyvisor.Cmd{}) }),
+		ruled("ExecOutput", polyvisor.OpExec, polyvisor.FeatureExec, func(d *polyvisor.Domain, ctx context.Context) error {
+			_, err := d.ExecOutput(ctx, polyvisor.Cmd{Args: []string{"true"}})
+			return err
+		}).or(func(d *polyvisor.Domain, ctx context.Context) error {
+			_, err := d.ExecOutput(ctx, polyvisor.Cmd{Args: []string{"true"}, Env: []string{"no value"}})
+			return err
+		}),
 		ruled("Save", polyvisor.OpSave, polyvisor.FeatureSave, func(d *polyvisor.Domain, ctx context.Context) error { return d.Save(ctx, "/run") }).
 			or(func(d *polyvisor.Domain, ctx context.Context) error { return d.Save(ctx, "") }),
 		ruled("CoreDump", polyvisor.OpCoreDump, polyvisor.FeatureCoreDump, func(d *polyvisor.Domain, ctx context.Context) error { return d.CoreDump(ctx, "/core") }).
@@ -217,6 +229,16 @@ func listenVsock(port uint32) func(*polyvisor.Domain, context.Context) error {
 		l, err := d.ListenVsock(ctx, port)
 		if err == nil {
 			return l.Close()
+		}
+		return err
+	}
+}
+
+func startExec(program string) func(*polyvisor.Domain, context.Context) error {
+	return func(d *polyvisor.Domain, ctx context.Context) error {
+		p, err := d.StartExec(ctx, polyvisor.Cmd{Args: []string{program}})
+		if err == nil {
+			return p.Close()
 		}
 		return err
 	}

@@ -46,6 +46,8 @@ type recorder struct {
 	filesOpen  []bool              // whether the files of given could be read in the call
 	consoles   int                 // open ones
 	saved      map[string]*recDomain
+	exit       polyvisor.ExitStatus   // of commands
+	process    *recProcess            // the last
 	started    polyvisor.StartOptions // of the last Start, Create or Restore
 	device     polyvisor.Device       // that the last device operation was given
 	sinks      map[int]func(polyvisor.Event)
@@ -578,6 +580,59 @@ func (i *recInstance) ListenVsock(ctx context.Context, _ uint32) (l net.Listener
 		return err
 	})
 	return l, err
+}
+
+func (i *recInstance) WaitReady(ctx context.Context) error {
+	return i.apply(ctx, polyvisor.OpWaitReady, func() error { return nil })
+}
+
+func (i *recInstance) StartExec(ctx context.Context, c *polyvisor.Cmd) (polyvisor.ExecProcess, error) {
+	p := &recProcess{cmd: c, status: i.r.exit}
+	err := i.apply(ctx, polyvisor.OpExec, func() error {
+		i.r.process = p
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// recProcess is a command that has written its name to both outputs and ended.
+type recProcess struct {
+	cmd     *polyvisor.Cmd
+	status  polyvisor.ExitStatus
+	signals []polyvisor.Signal
+	size    polyvisor.TTYSize
+	closes  int
+}
+
+func (p *recProcess) PID() int { return 77 }
+
+func (p *recProcess) Wait(context.Context) (polyvisor.ExitStatus, error) {
+	for _, w := range []io.Writer{p.cmd.Stdout, p.cmd.Stderr} {
+		if w != nil {
+			if _, err := io.WriteString(w, p.cmd.Args[0]); err != nil {
+				return polyvisor.ExitStatus{}, err
+			}
+		}
+	}
+	return p.status, nil
+}
+
+func (p *recProcess) Signal(_ context.Context, s polyvisor.Signal) error {
+	p.signals = append(p.signals, s)
+	return nil
+}
+
+func (p *recProcess) Resize(_ context.Context, size polyvisor.TTYSize) error {
+	p.size = size
+	return nil
+}
+
+func (p *recProcess) Close() error {
+	p.closes++
+	return nil
 }
 
 // recConsole prints one line, then blocks until it is closed; what is written

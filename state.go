@@ -93,6 +93,9 @@ const (
 	OpDialVsock   Op = "dial vsock"
 	OpListenVsock Op = "listen vsock"
 
+	OpWaitReady Op = "wait ready"
+	OpExec      Op = "exec"
+
 	OpSetMaxMemory Op = "set max memory"
 )
 
@@ -129,6 +132,9 @@ var Transitions = map[Op]Transition{
 
 	OpDialVsock:   {From: active},
 	OpListenVsock: {From: active},
+
+	OpWaitReady: {From: active},
+	OpExec:      {From: active},
 
 	OpSetMaxMemory: {From: inactive},
 }

@@ -42,7 +42,7 @@ func TestStates(t *testing.T) {
 }
 
 func TestTransitionsLeadToKnownStates(t *testing.T) {
-	assert.Len(t, polyvisor.Transitions, 14)
+	assert.Len(t, polyvisor.Transitions, 16)
 	for op, tr := range polyvisor.Transitions {
 		assert.NotEmpty(t, tr.From, op)
 		for _, s := range polyvisor.States() {

@@ -45,7 +45,7 @@ func (c Case) Feature() string {
 // are run, so that is tested before all that relies on it.
 var groups = []func() []Case{
 	connectionCases, declaredCases, configCases, lookupCases, lifecycleCases, guestStateCases, uniqueCases, policyCases, waitCases, consoleCases,
-	memoryCases, vcpuCases, deviceCases, vsockCases, fileCases, fieldCases, saveCases, xmlCases, metadataCases, statsCases, eventCases,
+	memoryCases, vcpuCases, deviceCases, vsockCases, execCases, fileCases, fieldCases, saveCases, xmlCases, metadataCases, statsCases, eventCases,
 	cancelCases, loadCases, matrixCases, leakCases,
 }
 

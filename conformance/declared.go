@@ -109,6 +109,10 @@ var operations = map[polyvisor.Feature]func(c *C, d *polyvisor.Domain) error{
 		}
 		return err
 	},
+	polyvisor.FeatureExec: func(c *C, d *polyvisor.Domain) error {
+		// The subject has no socket device, which is what it lacks then.
+		return d.Exec(c.ctx, polyvisor.Cmd{Args: []string{"true"}})
+	},
 	polyvisor.FeatureTransient: func(c *C, _ *polyvisor.Domain) error {
 		_, err := c.conn.Create(c.ctx, c.Config("using"))
 		return err

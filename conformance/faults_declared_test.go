@@ -9,8 +9,8 @@ import (
 // operationOf is the operation that a feature stands for.
 var operationOf = map[polyvisor.Feature]string{
 	polyvisor.FeatureSuspend: "suspend", polyvisor.FeatureShutdown: "shutdown", polyvisor.FeatureReboot: "reboot", polyvisor.FeatureConsole: "console",
-	polyvisor.FeatureVsockStreams: "listen vsock",
-	polyvisor.FeatureTransient:    "create", polyvisor.FeatureSave: "save", polyvisor.FeatureCoreDump: "core dump",
+	polyvisor.FeatureVsockStreams: "listen vsock", polyvisor.FeatureExec: "exec",
+	polyvisor.FeatureTransient: "create", polyvisor.FeatureSave: "save", polyvisor.FeatureCoreDump: "core dump",
 	polyvisor.FeatureMemory: "set memory", polyvisor.FeatureVCPUs: "set vcpus", polyvisor.FeatureVCPUInfo: "vcpus", polyvisor.FeatureVCPUPin: "pin vcpu",
 	polyvisor.FeatureVCPUConfig: "configure vcpu", polyvisor.FeatureDevices: "attach", polyvisor.FeatureXML: "xml", polyvisor.FeatureLabels: "set labels",
 	polyvisor.FeatureAutostart: "set autostart", polyvisor.FeatureRename: "rename", polyvisor.FeatureStats: "stats", polyvisor.FeatureEvents: "subscribe",

@@ -61,7 +61,7 @@ func destroy(c *call) error { return c.inst.Destroy(c.ctx) }
 
 // faults are at least one for each case.
 func faults() []fault {
-	return slices.Concat(connectionFaults, lifeFaults(), waitFaults, resourceFaults, deviceFaults(), vsockFaults, storedFaults, eventFaults,
+	return slices.Concat(connectionFaults, lifeFaults(), waitFaults, resourceFaults, deviceFaults(), vsockFaults, execFaults(), storedFaults, eventFaults,
 		loadFaults, matrixFaults, declaredFaults(), configFaults(), hangFaults(), guestStateFaults,
 		narrowLifeFaults(), nodeFaults(), narrowGuestFaults(), narrowResourceFaults(), narrowDeviceFaults(), truthFaults(), narrowStoredFaults(), narrowEventFaults(), narrowLoadFaults(),
 		hurryFaults(), columnFaults())

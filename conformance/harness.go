@@ -145,6 +145,22 @@ type Guest struct {
 	// what it reads until the end.
 	VsockServe string
 	VsockSend  string
+	// Tool is the beginning of a command that Exec runs in the guest, a program and its
+	// first arguments, with spaces between. Followed by one of these words and its arguments it does as it says:
+	//
+	//	exit CODE    ends with the code
+	//	die          ends by SIGKILL
+	//	say OUT ERR  prints a line to the standard output, then one to the standard error
+	//	cat          copies its input to its output
+	//	args ARG...  prints each argument on a line, as Go's %q has it
+	//	env NAME...  prints a line NAME=VALUE for each variable
+	//	pwd, id      prints its directory; the numbers of its user and group
+	//	await        prints "ready"; when its terminal gets a size, COLUMNS ROWS; at SIGINT
+	//	             "interrupted", and ends with 3
+	//	flood        prints without end, from several processes where a guest has them
+	//
+	// Another word has it complain of that to the standard error and end with 1.
+	Tool string
 }
 
 // BuiltinGuest gives the words of the built-in guest of this project's drivers.
@@ -156,7 +172,7 @@ func BuiltinGuest() *Guest {
 		PowerOff: "poweroff", Reboot: "reboot", Crash: "crash", Busy: "spin",
 		Fill: "fill", Sum: "sum",
 		Read: "read", Write: "write", Flush: "flush", Send: "send", NICs: "nics", Put: "put", Cat: "cat", Random: "random", Size: "size",
-		VsockServe: "vsock-serve", VsockSend: "vsock-send",
+		VsockServe: "vsock-serve", VsockSend: "vsock-send", Tool: "tool",
 	}
 }
 
@@ -168,6 +184,6 @@ func (g *Guest) WithoutDevices() *Guest {
 		return nil
 	}
 	c := *g
-	c.Read, c.Write, c.Flush, c.Send, c.NICs, c.Put, c.Cat, c.Random = "", "", "", "", "", "", "", ""
+	c.Read, c.Write, c.Flush, c.Send, c.NICs, c.Put, c.Cat, c.Random, c.Tool = "", "", "", "", "", "", "", "", ""
 	return &c
 }

@@ -177,6 +177,25 @@ var methods = []method{
 			_, err := d.ListenVsock(ctx, vsockPort)
 			return err
 		}},
+	{name: "WaitReady", need: features(polyvisor.FeatureExec), changes: true, op: polyvisor.OpWaitReady, code: always(polyvisor.CodeInvalidConfig),
+		call: func(_ *C, ctx context.Context, d *polyvisor.Domain) error { return d.WaitReady(ctx) }},
+	{name: "Exec", need: features(polyvisor.FeatureExec), changes: true, op: polyvisor.OpExec, code: always(polyvisor.CodeInvalidConfig),
+		call: func(_ *C, ctx context.Context, d *polyvisor.Domain) error {
+			return d.Exec(ctx, polyvisor.Cmd{Args: []string{"true"}})
+		}},
+	{name: "ExecOutput", need: features(polyvisor.FeatureExec), changes: true, op: polyvisor.OpExec, code: always(polyvisor.CodeInvalidConfig),
+		call: func(_ *C, ctx context.Context, d *polyvisor.Domain) error {
+			_, err := d.ExecOutput(ctx, polyvisor.Cmd{Args: []string{"true"}})
+			return err
+		}},
+	{name: "StartExec", need: features(polyvisor.FeatureExec), changes: true, op: polyvisor.OpExec, code: always(polyvisor.CodeInvalidConfig),
+		call: func(_ *C, ctx context.Context, d *polyvisor.Domain) error {
+			p, err := d.StartExec(ctx, polyvisor.Cmd{Args: []string{"true"}})
+			if err == nil {
+				err = p.Close()
+			}
+			return err
+		}},
 	{name: "Save", need: features(polyvisor.FeatureSave), changes: true, op: polyvisor.OpSave,
 		call: func(c *C, ctx context.Context, d *polyvisor.Domain) error { return d.Save(ctx, c.path("saved")) }},
 	{name: "CoreDump", need: features(polyvisor.FeatureCoreDump), changes: true, op: polyvisor.OpCoreDump, code: ifActive,

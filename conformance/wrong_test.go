@@ -39,6 +39,9 @@ type fault struct {
 	// conn and listener change those of the socket device.
 	conn     func(net.Conn) net.Conn
 	listener func(net.Listener) net.Listener
+	// command changes what is to run in the guest, and process what runs.
+	command func(*polyvisor.Cmd)
+	process func(polyvisor.ExecProcess) polyvisor.ExecProcess
 
 	// without are features that the driver does not declare; the cases that need
 	// one are skipped.
@@ -420,6 +423,24 @@ func (i *wrongInstance) ListenVsock(ctx context.Context, port uint32) (l net.Lis
 		l = i.d.h.f.listener(l)
 	}
 	return l, err
+}
+
+func (i *wrongInstance) WaitReady(ctx context.Context) error {
+	return i.do(ctx, "wait ready", func() error { return i.Instance.(polyvisor.Execer).WaitReady(ctx) })
+}
+
+func (i *wrongInstance) StartExec(ctx context.Context, c *polyvisor.Cmd) (p polyvisor.ExecProcess, err error) {
+	if i.d.h.f.command != nil {
+		i.d.h.f.command(c)
+	}
+	err = i.do(ctx, "exec", func() (err error) {
+		p, err = i.Instance.(polyvisor.Execer).StartExec(ctx, c)
+		return err
+	})
+	if err == nil && i.d.h.f.process != nil {
+		p = i.d.h.f.process(p)
+	}
+	return p, err
 }
 
 func (i *wrongInstance) Save(ctx context.Context, path string) error {

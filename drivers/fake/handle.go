@@ -124,7 +124,7 @@ func (g *Guest) Kill() error {
 
 // stalled are the calls that need the answer of what runs a domain.
 var stalled = []operation{
-	opSuspend, opResume, opShutdown, opReboot, opConsole, opDialVsock, opListenVsock, opSave, opCoreDump, opSetMemory, opSetVCPUs, opPinVCPU,
+	opSuspend, opResume, opShutdown, opReboot, opConsole, opDialVsock, opListenVsock, opWaitReady, opExec, opSave, opCoreDump, opSetMemory, opSetVCPUs, opPinVCPU,
 	opConfigureVCPU, opAttachDevice, opDetachDevice, opUpdateDevice,
 }
 

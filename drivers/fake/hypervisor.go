@@ -39,6 +39,8 @@ type Hypervisor struct {
 	cids   map[uint32]struct{} // of active domains
 	conns  map[*driver]struct{}
 
+	programs map[string]Program // of all guests
+
 	subs       []*subscriber // never changed in place
 	queue      []delivery
 	delivering bool
@@ -49,7 +51,7 @@ func newHypervisor(name string, o Options) *Hypervisor {
 	h := &Hypervisor{
 		name: name, log: o.Logger, shutdown: o.Shutdown, node: o.Node,
 		byName: make(map[string]*domain), byUUID: make(map[uuid.UUID]*domain), byID: make(map[int]*domain),
-		images: make(map[imageID]int), cids: make(map[uint32]struct{}), conns: make(map[*driver]struct{}),
+		images: make(map[imageID]int), cids: make(map[uint32]struct{}), conns: make(map[*driver]struct{}), programs: map[string]Program{"tool": tool},
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)

@@ -199,6 +199,7 @@ var (
 	_ polyvisor.Rebooter       = (*instance)(nil)
 	_ polyvisor.ConsoleOpener  = (*instance)(nil)
 	_ polyvisor.Vsocker        = (*instance)(nil)
+	_ polyvisor.Execer         = (*instance)(nil)
 	_ polyvisor.Saver          = (*instance)(nil)
 	_ polyvisor.CoreDumper     = (*instance)(nil)
 	_ polyvisor.MemorySetter   = (*instance)(nil)

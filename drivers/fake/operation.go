@@ -34,6 +34,8 @@ const (
 	opConsole
 	opDialVsock
 	opListenVsock
+	opWaitReady
+	opExec
 	opSave
 	opCoreDump
 	opSetMemory
@@ -56,7 +58,7 @@ var operations = [...]string{
 	opRestore: "restore", opLookup: "lookup", opList: "list", opSubscribe: "subscribe", opState: "state", opInfo: "info",
 	opConfig: "config", opStart: "start", opDestroy: "destroy", opUndefine: "undefine", opWait: "wait",
 	opSuspend: "suspend", opResume: "resume", opShutdown: "shutdown", opReboot: "reboot", opConsole: "console",
-	opDialVsock: "dial-vsock", opListenVsock: "listen-vsock",
+	opDialVsock: "dial-vsock", opListenVsock: "listen-vsock", opWaitReady: "wait-ready", opExec: "exec",
 	opSave: "save", opCoreDump: "core-dump", opSetMemory: "set-memory", opSetMaxMemory: "set-max-memory",
 	opSetVCPUs: "set-vcpus", opVCPUs: "vcpus", opPinVCPU: "pin-vcpu", opConfigureVCPU: "configure-vcpu",
 	opAttachDevice: "attach-device", opDetachDevice: "detach-device", opUpdateDevice: "update-device",

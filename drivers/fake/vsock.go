@@ -21,19 +21,24 @@ const firstVsockPort = 1 << 30
 // backlog is how many connections of the guest wait to be accepted.
 const backlog = 128
 
-// sockets are those of a guest, under Hypervisor.mu. They end with the run, and all but the listeners with a reboot.
+// sockets are those of a guest, and the commands that it was given by them, under Hypervisor.mu. They end with the run, and all but the listeners with a reboot.
 type sockets struct {
 	serves    map[uint32]struct{} // ports on which a program of the guest waits
 	listeners map[uint32]*vsockListener
 	open      map[*vsockConn]struct{}
 	dialed    uint32
+	commands  map[*process]struct{}
+	started   int
 }
 
 func (s *sockets) closeAllLocked() {
 	for c := range s.open {
 		c.cut()
 	}
-	s.open, s.serves = nil, nil
+	for p := range s.commands {
+		p.lose()
+	}
+	s.open, s.serves, s.commands = nil, nil, nil
 }
 
 func (s *sockets) endLocked() {
@@ -105,37 +110,48 @@ func vsockDemandLocked(d *domain, op polyvisor.Op) (*guest, error) {
 	return d.run.guestLocked(), nil
 }
 
-// DialVsock connects to a program of the guest. One that is paused does not answer.
-func (i *instance) DialVsock(ctx context.Context, port uint32) (conn net.Conn, err error) {
+// whenItRuns calls f under the lock as soon as the guest may run: one that is paused does not
+// answer.
+func (i *instance) whenItRuns(ctx context.Context, op operation, o polyvisor.Op, f func(g *guest) error) error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		err = i.do(ctx, opDialVsock, func(d *domain) error {
-			g, err := vsockDemandLocked(d, polyvisor.OpDialVsock)
+		ran := false
+		err := i.do(ctx, op, func(d *domain) error {
+			g, err := vsockDemandLocked(d, o)
 			if err != nil || !d.run.canRunLocked() {
 				return err
 			}
-			if _, ok := g.sockets.serves[port]; !ok {
-				return fmt.Errorf("%w: nothing listens on vsock port %d of the guest: %w", polyvisor.ErrNotFound, port, syscall.ECONNREFUSED)
-			}
-			delete(g.sockets.serves, port)
-			ours, theirs := g.connectLocked(firstVsockPort+g.sockets.dialed, port)
-			g.sockets.dialed++
-			conn = ours
-			go g.giveBack(theirs)
-			return nil
+			ran = true
+			return f(g)
 		})
-		if err != nil || conn != nil {
-			if err != nil && conn != nil { // the answer was lost
-				_ = conn.Close()
-				conn = nil
-			}
-			return conn, err
+		if err != nil || ran {
+			return err
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 	}
+}
+
+// DialVsock connects to a program of the guest.
+func (i *instance) DialVsock(ctx context.Context, port uint32) (conn net.Conn, err error) {
+	err = i.whenItRuns(ctx, opDialVsock, polyvisor.OpDialVsock, func(g *guest) error {
+		if _, ok := g.sockets.serves[port]; !ok {
+			return fmt.Errorf("%w: nothing listens on vsock port %d of the guest: %w", polyvisor.ErrNotFound, port, syscall.ECONNREFUSED)
+		}
+		delete(g.sockets.serves, port)
+		ours, theirs := g.connectLocked(firstVsockPort+g.sockets.dialed, port)
+		g.sockets.dialed++
+		conn = ours
+		go g.giveBack(theirs)
+		return nil
+	})
+	if err != nil && conn != nil { // the answer was lost
+		_ = conn.Close()
+		conn = nil
+	}
+	return conn, err
 }
 
 // giveBack is the guest's program that sends back what it is sent.

@@ -12,7 +12,7 @@ var features = []polyvisor.Feature{
 	polyvisor.FeatureEvents, polyvisor.FeatureXML, polyvisor.FeaturePreserve, polyvisor.FeatureRenameRestart,
 	polyvisor.FeatureRNG, polyvisor.FeatureDisks, polyvisor.FeatureNICs, polyvisor.FeaturePortForwards, polyvisor.FeatureHostLoopback,
 	polyvisor.FeatureVirtioConsole,
-	polyvisor.FeatureVsock, polyvisor.FeatureVsockStreams,
+	polyvisor.FeatureVsock, polyvisor.FeatureVsockStreams, polyvisor.FeatureExec,
 }
 
 const (

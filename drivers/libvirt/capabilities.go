@@ -202,6 +202,7 @@ var never = map[polyvisor.Feature]string{
 	polyvisor.FeatureProtected:      "libvirt's launchSecurity names one vendor's way, which a Config does not; use XML",
 	polyvisor.FeatureHypervisorAuth: reasonNoElement,
 	polyvisor.FeatureVsockStreams:   "libvirt's protocol has no call for them; a program on the hypervisor's host uses AF_VSOCK with the CID of the Config",
+	polyvisor.FeatureExec:           "libvirt's protocol has no call for commands in guests but one that passes words on to another agent; see docs/drivers/libvirt.md",
 	polyvisor.FeaturePreserve:       "libvirt's drivers keep a guest that has ended after a crash at most; use XML",
 	polyvisor.FeatureRenameRestart:  "no driver of libvirt obeys it",
 }

@@ -24,6 +24,8 @@ var (
 	}
 	ioctlsIn = []exception{
 		{internals + "kvmapi", "the engine's ioctls"},
+		{"internal/agent/guest", "makes terminals and sets the loopback interface up, in the guest; not a part of the engine"},
+		{"internal/testguest/tool", "looks at the size of its terminal, in the guest; not a part of the engine"},
 		{"internal/testguest/init", "looks at the size of its terminal, in the guest; not a part of the engine"},
 		{"internal/nestedvm/init", "sets the loopback interface up in the nested machine, and makes virtual machines that keep its kernel's code as it is; not a part of the engine"},
 	}

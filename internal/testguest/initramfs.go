@@ -3,16 +3,23 @@ package testguest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// initPackage is the import path of the guest's init.
-const initPackage = "github.com/polyvisor/polyvisor/internal/testguest/init"
+// The import paths of the guest's init, of what tests run in guests, and of the agent.
+const (
+	initPackage  = "github.com/polyvisor/polyvisor/internal/testguest/init"
+	toolPackage  = "github.com/polyvisor/polyvisor/internal/testguest/tool"
+	agentPackage = "github.com/polyvisor/polyvisor/cmd/polyvisor-vmm"
+)
 
 // Options say what goes into an initial RAM disk.
 type Options struct {
@@ -30,6 +37,9 @@ type Options struct {
 	DeviceModules []string
 	// ModulesRoot replaces /lib/modules.
 	ModulesRoot string
+	// Agent is a file with a built polyvisor-vmm that is to be the first process in place
+	// of Init, with all the modules to load; Init is not there then.
+	Agent string
 	// Files are further files: path in the guest to contents, mode 0755.
 	Files map[string][]byte
 }
@@ -37,7 +47,11 @@ type Options struct {
 // Initramfs builds an initial RAM disk, an uncompressed cpio archive. ctx
 // bounds the build of init, which takes seconds the first time.
 func Initramfs(ctx context.Context, o Options) ([]byte, error) {
-	prog, err := initProgram(ctx, o.Init)
+	first := o.Agent
+	if first == "" {
+		first = o.Init
+	}
+	prog, err := initProgram(ctx, first)
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +77,13 @@ func Initramfs(ctx context.Context, o Options) ([]byte, error) {
 		a.dir(dir)
 	}
 	a.file("init", prog)
+	if o.Agent != "" {
+		config, err := agentConfig(append(mods, deviceMods...))
+		if err != nil {
+			return nil, err
+		}
+		a.file("agent.json", config)
+	}
 	written := map[string]bool{}
 	for _, l := range []struct {
 		file string
@@ -86,6 +107,42 @@ func Initramfs(ctx context.Context, o Options) ([]byte, error) {
 		return nil, fmt.Errorf("initramfs: %w", err)
 	}
 	return img, nil
+}
+
+// agentConfig is what the agent reads at its start as the first process.
+func agentConfig(mods []module) ([]byte, error) {
+	var c struct {
+		Modules []string `json:"modules"`
+	}
+	for _, m := range mods {
+		if path := "/modules/" + m.name; !slices.Contains(c.Modules, path) {
+			c.Modules = append(c.Modules, path)
+		}
+	}
+	return json.Marshal(c)
+}
+
+// AgentInitramfs is Initramfs with the agent as the first process and the tool of tests as
+// /bin/tool. Both are built in dir.
+func AgentInitramfs(ctx context.Context, dir string, o Options) ([]byte, error) {
+	o.Agent = filepath.Join(dir, "agent")
+	tool := filepath.Join(dir, "tool")
+	if err := BuildAgent(ctx, o.Agent); err != nil {
+		return nil, err
+	}
+	if err := BuildTool(ctx, tool); err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(tool)
+	if err != nil {
+		return nil, err
+	}
+	o.Files = maps.Clone(o.Files)
+	if o.Files == nil {
+		o.Files = map[string][]byte{}
+	}
+	o.Files["bin/tool"] = b
+	return Initramfs(ctx, o)
 }
 
 // WriteInitramfs is Initramfs into a new file in dir, whose path it returns.
@@ -124,20 +181,28 @@ func initProgram(ctx context.Context, path string) ([]byte, error) {
 // BuildInit builds the guest's init for Linux on x86-64 into a file, for
 // Options.Init where the go command is not at hand later. It takes the go
 // command and a working directory inside this module.
-func BuildInit(ctx context.Context, path string) error {
+func BuildInit(ctx context.Context, path string) error { return build(ctx, path, initPackage) }
+
+// BuildTool builds the program that tests run in guests (directory tool), as BuildInit.
+func BuildTool(ctx context.Context, path string) error { return build(ctx, path, toolPackage) }
+
+// BuildAgent builds polyvisor-vmm, which is the agent of guests, as BuildInit.
+func BuildAgent(ctx context.Context, path string) error { return build(ctx, path, agentPackage) }
+
+func build(ctx context.Context, path, pkg string) error {
 	gocmd, err := exec.LookPath("go")
 	if err != nil {
-		return fmt.Errorf("build the guest's init: %w; install Go, or build it beforehand and name the file", err)
+		return fmt.Errorf("build %s: %w; install Go, or build it beforehand and name the file", pkg, err)
 	}
-	cmd := exec.CommandContext(ctx, gocmd, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", path, initPackage)
+	cmd := exec.CommandContext(ctx, gocmd, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", path, pkg)
 	// A build for the race detector or for coverage of the caller is not meant for the guest.
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
-		return fmt.Errorf("build the guest's init: %w", ctx.Err())
+		return fmt.Errorf("build %s: %w", pkg, ctx.Err())
 	}
 	if err != nil {
-		return fmt.Errorf("build the guest's init: %w: %s", err, bytes.TrimSpace(out))
+		return fmt.Errorf("build %s: %w: %s", pkg, err, bytes.TrimSpace(out))
 	}
 	return nil
 }

@@ -124,7 +124,7 @@ NAME is a domain's name, its UUID or, while it is active, its ID.`,
 		id   string
 		list []*cobra.Command
 	}{
-		{life, []*cobra.Command{a.runCommand(), a.startCommand(), a.consoleCommand(), a.waitCommand(), a.suspendCommand(),
+		{life, []*cobra.Command{a.runCommand(), a.startCommand(), a.consoleCommand(), a.execCommand(), a.waitCommand(), a.suspendCommand(),
 			a.resumeCommand(), a.shutdownCommand(), a.rebootCommand(), a.destroyCommand(), a.createCommand(), a.saveCommand(), a.restoreCommand(), a.dumpCommand(),
 			a.eventCommand()}},
 		{definitions, []*cobra.Command{a.listCommand(), a.infoCommand(), a.domStateCommand(), a.domIDCommand(), a.domNameCommand(), a.domUUIDCommand(), a.configCommand(), a.dumpXMLCommand(), a.defineCommand(), a.undefineCommand(),

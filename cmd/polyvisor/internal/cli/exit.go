@@ -161,6 +161,8 @@ func adviceFor(err error) string {
 		return "leave --early out"
 	case e.Code == polyvisor.CodePermission && (e.Op == "start" || e.Op == "create") && aboutFile(e):
 		return "mend the permissions of the file and of the directories above it"
+	case e.Op == string(polyvisor.OpExec) || e.Op == string(polyvisor.OpWaitReady):
+		return "" // it is about the guest
 	case e.Code == polyvisor.CodePermission, e.Code == polyvisor.CodeNoResource:
 		return "\"polyvisor doctor\" shows what this host lacks"
 	}

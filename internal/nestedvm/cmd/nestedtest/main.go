@@ -14,6 +14,7 @@
 //	POLYVISOR_TEST_MODULES  its /lib/modules directory, with what -modules names
 //	POLYVISOR_TEST_INITRD   an initial RAM disk of package testguest, with the modules of the power button
 //	POLYVISOR_TEST_INIT     the init in it, for testguest.Options.Init
+//	POLYVISOR_TEST_AGENT_INITRD   one whose first process is the agent of guests (testguest.AgentInitramfs)
 //	POLYVISOR_ARTIFACTS     a directory to write into, which -artifacts brings back
 //
 // and HOME, TMPDIR and the XDG directories. There is no Go tool and no shell in the machine.

@@ -21,6 +21,7 @@ const (
 	guestTests     = "/tests"
 	guestInit      = guestTests + "/guest-init"
 	guestInitrd    = guestTests + "/guest-initrd"
+	guestAgent     = guestTests + "/guest-agent-initrd"
 	guestCover     = "/var/lib/nestedtest/cover"
 	guestArtifacts = "/var/lib/nestedtest/artifacts"
 )
@@ -67,27 +68,33 @@ func runTests(ctx context.Context, o *options, out io.Writer) (ok bool, err erro
 	return !rep.failed(), err
 }
 
-// addGuest puts in what tests boot as a guest: an initial RAM disk and the init in it, for tests that make their own.
-// Both are built here, since there is no Go tool in the machine.
+// addGuest puts in what tests boot as a guest: an initial RAM disk and the init in it, for tests that make their own, and one
+// with the agent. All are built here, since there is no Go tool in the machine.
 func addGuest(ctx context.Context, cfg *nestedvm.Config, dir string) error {
 	_, release, err := nestedvm.Kernel()
 	if err != nil {
 		return err
 	}
 	program := filepath.Join(dir, "guest-init")
-	build := goTool(ctx, "build", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/polyvisor/polyvisor/internal/testguest/init")
-	if said, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the init of guests: %w\n%s", err, said)
+	if err := testguest.BuildInit(ctx, program); err != nil {
+		return err
 	}
-	initrd, err := testguest.Initramfs(ctx, testguest.Options{Init: program, Release: release, Modules: testguest.ButtonModules(), DeviceModules: testguest.DeviceModules()})
+	o := testguest.Options{Init: program, Release: release, Modules: testguest.ButtonModules(), DeviceModules: testguest.DeviceModules()}
+	initrd, err := testguest.Initramfs(ctx, o)
+	if err != nil {
+		return err
+	}
+	withAgent, err := testguest.AgentInitramfs(ctx, dir, o)
 	if err != nil {
 		return err
 	}
 	cfg.Files = append(cfg.Files,
 		nestedvm.File{Source: program, Path: guestInit, Mode: 0o755},
-		nestedvm.File{Data: initrd, Path: guestInitrd})
+		nestedvm.File{Data: initrd, Path: guestInitrd},
+		nestedvm.File{Data: withAgent, Path: guestAgent})
 	// What the caller set comes later and so prevails.
-	cfg.Env = append([]string{"POLYVISOR_TEST_INIT=" + guestInit, "POLYVISOR_TEST_INITRD=" + guestInitrd}, cfg.Env...)
+	cfg.Env = append([]string{"POLYVISOR_TEST_INIT=" + guestInit, "POLYVISOR_TEST_INITRD=" + guestInitrd,
+		"POLYVISOR_TEST_AGENT_INITRD=" + guestAgent}, cfg.Env...)
 	return nil
 }
 
