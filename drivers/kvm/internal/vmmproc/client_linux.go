@@ -157,6 +157,40 @@ func (c *Client) call(ctx context.Context, op string, args, result any) error {
 	return c.finish(ctx, req, got, result)
 }
 
+// settlePatience is how long a VM process that was told to stop writing may take to say what came of it.
+const settlePatience = 2 * time.Second
+
+// settled is call for what leaves something behind. When ctx ends the VM process is told to stop, and its last word is waited
+// for, a while: what has succeeded all the same is no error.
+func (c *Client) settled(ctx context.Context, op string, args any) error {
+	req, got, err := c.begin(ctx, op, args)
+	if err != nil {
+		return err
+	}
+	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	over := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(over)
+		c.abandon(req)
+		select {
+		case <-inner.Done():
+		case <-time.After(settlePatience):
+			cancel(context.Cause(ctx))
+		}
+	})
+	err = c.finish(inner, req, got, nil)
+	if stop() {
+		return err
+	}
+	cancel(nil)
+	<-over
+	if err != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
 // begin sends a request.
 func (c *Client) begin(ctx context.Context, op string, args any) (request, chan reply, error) {
 	if err := ctx.Err(); err != nil {
@@ -320,8 +354,13 @@ func (c *Client) forget(id uint64) {
 // takeBack tells the server that nobody waits for an answer any more, now or, if
 // the server is slow to read, with the next request.
 func (c *Client) takeBack(req request) {
+	c.forget(req.ID)
+	c.abandon(req)
+}
+
+// abandon has the server end the work on a request.
+func (c *Client) abandon(req request) {
 	c.mu.Lock()
-	delete(c.pending, req.ID)
 	c.abandoned = append(c.abandoned, req.ID)
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), takeBackTimeout)

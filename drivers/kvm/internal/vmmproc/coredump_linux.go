@@ -25,7 +25,7 @@ type coreDumpArgs struct {
 // permissions of the VM process. The path is absolute. It exists when it is
 // complete, or not at all.
 func (c *Client) CoreDump(ctx context.Context, path string) error {
-	return c.call(ctx, opCoreDump, coreDumpArgs{path}, nil)
+	return c.settled(ctx, opCoreDump, coreDumpArgs{path})
 }
 
 // dumpCore is called with Server.slow held.

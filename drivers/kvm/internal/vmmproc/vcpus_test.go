@@ -113,7 +113,7 @@ func TestCoreDumpFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "core")
 	fail := errors.New("half way")
-	hang := false
+	hang, late := false, false
 	began := make(chan struct{}, 1)
 	s := testStore(t)
 	require.NoError(t, serveThreaded(t, s, Config{}, func(ctx context.Context, f *os.File) error {
@@ -121,7 +121,9 @@ func TestCoreDumpFile(t *testing.T) {
 		if hang {
 			began <- struct{}{}
 			<-ctx.Done()
-			return ctx.Err()
+			if !late {
+				return ctx.Err()
+			}
 		}
 		return fail
 	}))
@@ -145,4 +147,11 @@ func TestCoreDumpFile(t *testing.T) {
 	files, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, files, 1)
+
+	// Unless the file is complete by then, of which the caller hears.
+	late = true
+	ctx, cancel = context.WithCancel(bg)
+	go func() { <-began; cancel() }()
+	require.NoError(t, cl.CoreDump(ctx, path+"2"))
+	require.FileExists(t, path+"2")
 }
