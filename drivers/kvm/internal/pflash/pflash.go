@@ -63,7 +63,8 @@ type Config struct {
 	// Show lets the memory appear to the guest, or makes its reads come to the device. It is called on a processor's
 	// thread, with the device locked. The memory appears at first.
 	Show func(bool)
-	// OnError is told why the store could not be written, on a processor's thread with the device locked.
+	// OnError is told why the store could not be written, once until it can be again, on a processor's thread with the
+	// device locked.
 	OnError func(error)
 }
 
@@ -77,6 +78,7 @@ type Device struct {
 	status  byte
 	// What the store does not have yet lies between first and last; nothing if they are equal.
 	first, last uint64
+	failed      bool // the store, and it was told
 }
 
 // New gives a device.
@@ -202,12 +204,14 @@ func (d *Device) flush() {
 	if d.cfg.Store != nil {
 		// What could not be written is tried again with the next change.
 		if _, err := d.cfg.Store.WriteAt(d.cfg.Memory[d.first:d.last], int64(d.first)); err != nil {
-			if d.cfg.OnError != nil {
+			if d.cfg.OnError != nil && !d.failed {
 				d.cfg.OnError(err)
 			}
+			d.failed = true
 			return
 		}
 	}
+	d.failed = false
 	d.first, d.last = 0, 0
 }
 

@@ -120,10 +120,15 @@ func TestStoreFails(t *testing.T) {
 	r.store.err = errors.New("no space")
 	r.put(1, 0x10, 1, 0xff)
 	require.Equal(t, []error{r.store.err}, r.errs)
+	r.put(1, 0x10, 1, 0xff)
+	require.Len(t, r.errs, 1, "a guest that goes on writing floods nobody")
 	r.store.err = nil
 	r.put(BlockSize, 0x10, 2, 0xff)
 	require.Equal(t, r.memory, r.store.data)
 	require.Len(t, r.errs, 1)
+	r.store.err = errors.New("no space again")
+	r.put(1, 0x10, 1, 0xff)
+	require.Equal(t, r.store.err, r.errs[1])
 }
 
 func TestWithoutStore(t *testing.T) {
