@@ -136,7 +136,9 @@ type Boot struct {
 	Initrd File `json:"initrd,omitzero"`
 	// CommandLine is the kernel's command line.
 	CommandLine string `json:"cmdline,omitempty"`
-	// Firmware boots from the disks; it excludes the other fields.
+	// Firmware boots from the disks; it excludes the other fields. A persistent domain
+	// keeps the variables of UEFI firmware from its first start until Undefine; which
+	// they are at first, and which images run, is the driver's to say.
 	Firmware File `json:"firmware,omitzero"`
 }
 

@@ -11,7 +11,7 @@ var features = []polyvisor.Feature{
 	polyvisor.FeatureLabels, polyvisor.FeatureAutostart, polyvisor.FeatureRename, polyvisor.FeatureStats,
 	polyvisor.FeatureEvents, polyvisor.FeatureXML, polyvisor.FeaturePreserve, polyvisor.FeatureRenameRestart,
 	polyvisor.FeatureRNG, polyvisor.FeatureDisks, polyvisor.FeatureNICs, polyvisor.FeaturePortForwards, polyvisor.FeatureHostLoopback,
-	polyvisor.FeatureVirtioConsole,
+	polyvisor.FeatureVirtioConsole, polyvisor.FeatureFirmware,
 	polyvisor.FeatureVsock, polyvisor.FeatureVsockStreams, polyvisor.FeatureExec,
 }
 
@@ -29,7 +29,6 @@ var reasons = map[polyvisor.Feature]string{
 	polyvisor.FeatureConsoleFiles:   "the console goes to a log file and to whoever opens it, not to files of the caller",
 	polyvisor.FeatureHypervisorLog:  "the VM process writes to vmm.log in the domain's state directory and nowhere else",
 	polyvisor.FeatureInstanceID:     "an instance ID identifies a protected guest, and the engine runs none",
-	polyvisor.FeatureFirmware:       "the engine boots kernels directly and has no flash memory for a firmware",
 	polyvisor.FeatureMemoryBacking:  "guest memory is anonymous memory of the VM process",
 	polyvisor.FeatureBalloon:        noDevice,
 	polyvisor.FeatureMaxVCPUs:       noHotplug,

@@ -133,7 +133,11 @@ func (d *driver) launch(ctx context.Context, c *polyvisor.Config, o polyvisor.St
 			f.Close()
 		}
 	}()
-	spec, err := d.prepare(ctx, c, files)
+	stateDir := run.StateDir()
+	if transient {
+		stateDir = ""
+	}
+	spec, err := d.prepare(ctx, c, stateDir, files)
 	if err != nil {
 		return nil, errors.Join(classify(err), run.Abort())
 	}
@@ -219,13 +223,17 @@ func (d *driver) logFile(run *store.Run, transient bool) string {
 }
 
 // prepare opens what the machine boots from, with the caller's permissions, and
-// unpacks the kernel if that is to be done on the host.
-func (d *driver) prepare(ctx context.Context, c *polyvisor.Config, files map[string]*os.File) (machine.Spec, error) {
+// unpacks the kernel if that is to be done on the host. stateDir is that of a
+// persistent domain.
+func (d *driver) prepare(ctx context.Context, c *polyvisor.Config, stateDir string, files map[string]*os.File) (machine.Spec, error) {
 	s := machine.Spec{Device: d.opts.Device, Machine: vmm.Spec{Memory: uint64(c.Memory), VCPUs: c.VCPUs}}
 	if err := d.prepareDevices(ctx, c, &s.Machine, files); err != nil {
 		return s, err
 	}
 	boot := &s.Machine.Boot
+	if !c.Boot.Firmware.IsZero() {
+		return s, prepareFirmware(c, boot, stateDir, files)
+	}
 	boot.CommandLine = c.Boot.CommandLine
 	if c.Boot.Kernel.IsZero() {
 		boot.Kind = vmm.BootGuest

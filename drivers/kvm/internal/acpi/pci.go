@@ -19,6 +19,13 @@ func mcfg(p *PCI) []byte {
 // hostBridge is the bus, and a device that holds its configuration space: a guest uses that only if a mainboard device
 // reserves it. There are no interrupt lines, and thus no _PRT.
 func hostBridge(p *PCI) aml.Term {
+	resources := []aml.Resource{
+		aml.BusNumbers(0, 0),
+		aml.QWordMemory(aml.Window{Base: p.WindowBase, Size: p.WindowSize, Producer: true}),
+	}
+	for _, w := range p.More {
+		resources = append(resources, aml.QWordMemory(aml.Window{Base: w.Base, Size: w.Size, Producer: true}))
+	}
 	return aml.Join(
 		aml.Device("PCI0",
 			aml.Name("_HID", aml.EISAID("PNP0A08")),
@@ -26,10 +33,7 @@ func hostBridge(p *PCI) aml.Term {
 			aml.Name("_SEG", aml.Integer(0)),
 			aml.Name("_BBN", aml.Integer(0)),
 			aml.Name("_UID", aml.Integer(0)),
-			aml.Name("_CRS", aml.ResourceTemplate(
-				aml.BusNumbers(0, 0),
-				aml.QWordMemory(aml.Window{Base: p.WindowBase, Size: p.WindowSize, Producer: true}),
-			)),
+			aml.Name("_CRS", aml.ResourceTemplate(resources...)),
 		),
 		aml.Device("MBRD",
 			aml.Name("_HID", aml.EISAID("PNP0C02")),

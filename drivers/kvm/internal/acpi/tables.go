@@ -54,7 +54,12 @@ type PCI struct {
 	ECAM uint64
 	// Window is where the BARs lie.
 	WindowBase, WindowSize uint64
+	// More is where they may lie beside that.
+	More []Window
 }
+
+// Window is a range of addresses.
+type Window struct{ Base, Size uint64 }
 
 // SerialPort is a 16550A in I/O space with an edge-triggered ISA interrupt
 // (1 to 15), which arrives at the I/O APIC's input of the same number.

@@ -58,10 +58,14 @@ type Option func(*options)
 
 type options struct {
 	hugePages bool
+	hole      uint64
 }
 
 // WithHugePages advises the kernel to use transparent huge pages: fewer and dearer page faults.
 func WithHugePages() Option { return func(o *options) { o.hugePages = true } }
+
+// WithHole moves the beginning of the hole below 4 GiB from HoleStart down to start, a multiple of [PageSize].
+func WithHole(start uint64) Option { return func(o *options) { o.hole = start } }
 
 // Memory is a machine's RAM. Accesses are safe for concurrent use with each other; Close must come when nobody holds a
 // slice and no KVM slot refers to the memory.
@@ -77,12 +81,15 @@ type Memory struct {
 // touched, are private to the process, not counted against the host's commit limit and left out of core dumps.
 // Inaccessible pages lie before and behind, so that an overrun of ours faults instead of corrupting.
 func New(size uint64, opts ...Option) (*Memory, error) {
-	var o options
+	o := options{hole: HoleStart}
 	for _, f := range opts {
 		f(&o)
 	}
 	if size == 0 || size%PageSize != 0 {
 		return nil, fmt.Errorf("guest memory of %d bytes: not a positive multiple of %d", size, PageSize)
+	}
+	if o.hole == 0 || o.hole%PageSize != 0 || o.hole > HoleStart {
+		return nil, fmt.Errorf("hole in guest memory from %#x: not a multiple of %d up to %#x", o.hole, PageSize, HoleStart)
 	}
 	if size > MaxSize {
 		return nil, fmt.Errorf("guest memory of %d bytes: more than the largest possible, %d", size, MaxSize)
@@ -103,7 +110,7 @@ func New(size uint64, opts ...Option) (*Memory, error) {
 		unix.Munmap(mapping)
 		return nil, err
 	}
-	below := min(size, HoleStart)
+	below := min(size, o.hole)
 	return &Memory{size: size, mapping: mapping, low: ram[:below:below], high: ram[below:]}, nil
 }
 

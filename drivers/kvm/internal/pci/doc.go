@@ -3,9 +3,9 @@
 // by callbacks.
 //
 // Functions sit on bus 0, beside the host bridge. That leaves hot-plug to ACPI, as on a conventional bus: root ports
-// would cost each device a bridge to probe at every boot, and a boot is dominated by such accesses. There is no
-// configuration by the ports 0xcf8 and 0xcfc for the same reason: where a guest finds them it takes two exits for every
-// access instead of one.
+// would cost each device a bridge to probe at every boot, and a boot is dominated by such accesses. Configuration by the
+// ports 0xcf8 and 0xcfc is only for machines whose firmware begins with it, for the same reason: where a guest finds them
+// it takes two exits for every access instead of one.
 package pci
 
 import (
@@ -34,12 +34,28 @@ type Bus struct {
 	slots [Slots]*Function
 }
 
-// NewBus gives a bus with a host bridge.
+// NewBus gives a bus with a host bridge, which is what QEMU's generic PCI Express host bridge says of itself, so that no
+// guest has a quirk for it.
 func NewBus() *Bus {
+	return NewBusWith(NewFunction(ID{Vendor: 0x1b36, Device: 0x0008, Class: ClassHostBridge}))
+}
+
+// NewBusWith gives a bus with a host bridge of the caller's.
+func NewBusWith(bridge *Function) *Bus {
 	b := &Bus{}
-	// What QEMU's generic PCI Express host bridge says of itself, so that no guest has a quirk for it.
-	b.slots[0] = NewFunction(ID{Vendor: 0x1b36, Device: 0x0008, Class: ClassHostBridge})
+	b.slots[0] = bridge
 	return b
+}
+
+// AddAt puts a function into a slot.
+func (b *Bus) AddAt(slot int, f *Function) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.slots[slot] != nil {
+		return fmt.Errorf("%w: slot %d is taken", ErrFull, slot)
+	}
+	b.slots[slot] = f
+	return nil
 }
 
 // Add puts a function into the first free slot and says which.

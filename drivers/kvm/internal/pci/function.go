@@ -49,6 +49,7 @@ type Function struct {
 	cfg   [headerEnd]byte
 	write [headerEnd]byte // bits that the guest may change
 	caps  []capability
+	told  []register
 	next  int // where the next capability goes
 
 	barSize uint64
@@ -57,6 +58,12 @@ type Function struct {
 	unmap   func(base uint64)
 	msix    *MSIX
 	msixAt  int
+}
+
+// register is a part of configuration space whose owner is told of changes.
+type register struct {
+	at, size int
+	changed  func([]byte)
 }
 
 // capability is a part of configuration space that somebody else answers for.
@@ -111,6 +118,17 @@ func (f *Function) AddCapability(id byte, body, writable []byte, hook Hook) int 
 	return at
 }
 
+// AddRegisters puts registers of the function's own at an offset behind the header; writable has the bits that the guest
+// may change, and may be shorter. changed is called with their value after each write to one of them, if it is not nil; it
+// must not call the function. It is for the time before the guest runs.
+func (f *Function) AddRegisters(at int, value, writable []byte, changed func([]byte)) {
+	copy(f.cfg[at:], value)
+	copy(f.write[at:], writable)
+	if changed != nil {
+		f.told = append(f.told, register{at, len(value), changed})
+	}
+}
+
 // SetBAR gives the function one memory BAR of 32 bits at base, size a power of two of at least 16. enable is called when
 // the guest makes it answer at an address, and disable with that address before it answers elsewhere or no more; an
 // error of enable leaves it without an answer. It is for the time before the guest runs.
@@ -153,6 +171,11 @@ func (f *Function) WriteConfig(reg int, p []byte) {
 	}
 	if reg < regBAR0+4 && reg+len(p) > regCommand {
 		f.place()
+	}
+	for _, r := range f.told {
+		if reg < r.at+r.size && reg+len(p) > r.at {
+			r.changed(f.cfg[r.at : r.at+r.size])
+		}
 	}
 	if f.msix != nil && reg < f.msixAt+4 && reg+len(p) > f.msixAt {
 		control := binary.LittleEndian.Uint16(f.cfg[f.msixAt+2:])

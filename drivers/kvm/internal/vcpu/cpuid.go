@@ -24,6 +24,7 @@ const (
 	leafExtSizes    = 0x80000008
 	leafExtCaches   = 0x8000001d
 	leafExtTopology = 0x8000001e
+	leafEncryption  = 0x8000001f
 
 	ecxX2APIC      = 1 << 21
 	ecxTSCDeadline = 1 << 24
@@ -62,7 +63,9 @@ func CPUID(supported []kvmapi.CPUIDEntry, t Topology, tscDeadline bool) []kvmapi
 			if e.EAX&0x1f != 0 {
 				e.EAX = e.EAX&0x3fff | t.cacheSharers(e.EAX)<<14 | (uint32(1)<<t.idBits()-1)<<26
 			}
-		case leafPerfMon:
+		case leafPerfMon, leafEncryption:
+			// KVM tells of the host's encryption of memory (AMD SEV). UEFI firmware would take it for its own and read
+			// registers that are not there.
 			e.EAX, e.EBX, e.ECX, e.EDX = 0, 0, 0, 0
 		case leafExtFeatures:
 			if amd {

@@ -128,6 +128,6 @@ func TestEntryTables(t *testing.T) {
 
 func TestSetupRefusesBadTopology(t *testing.T) {
 	for _, c := range []Topology{{0, 0}, {1, 1}, {-1, 2}, {0, 65}} {
-		assert.Error(t, Setup(nil, c, nil, false), c)
+		assert.Error(t, Setup(nil, Long64, c, nil, false), c)
 	}
 }

@@ -34,6 +34,8 @@ type Mode int
 const (
 	// Long64 is 64-bit mode with paging on, the first IdentityGiB GiB mapped to themselves, flat segments, interrupts off.
 	Long64 Mode = iota
+	// Reset is the state after a reset, in which KVM makes processors: real mode, at the last 16 bytes below 4 GiB.
+	Reset
 	// PVH is 32-bit protected mode with paging off, flat segments and interrupts off (Xen's x86/HVM direct boot ABI).
 	PVH
 )
@@ -77,6 +79,9 @@ func segments(m Mode) (code, data, tss kvmapi.Segment) {
 
 // WriteTables writes what the entry state needs into guest memory: descriptor tables and, for Long64, page tables.
 func (e Entry) WriteTables(mem Memory) error {
+	if e.Mode == Reset {
+		return nil
+	}
 	code, data, tss := segments(e.Mode)
 	gdt := make([]byte, 6*8) // the task state segment takes two entries in 64-bit mode
 	binary.LittleEndian.PutUint64(gdt[selCode:], descriptor(code))
@@ -117,6 +122,9 @@ const (
 
 // Apply sets the registers of a processor for the entry. It must come after SetCPUID2, which decides what EFER may hold.
 func (e Entry) Apply(cpu *kvmapi.VCPU) error {
+	if e.Mode == Reset {
+		return nil
+	}
 	s, err := cpu.GetSregs()
 	if err != nil {
 		return err
@@ -141,15 +149,19 @@ func (e Entry) Apply(cpu *kvmapi.VCPU) error {
 	return cpu.SetRegs(kvmapi.Regs{RIP: e.RIP, RSP: e.RSP, RBX: e.RBX, RSI: e.RSI, RDI: e.RDI, RFLAGS: rflagsFixed})
 }
 
-// Setup does what every processor needs before its first instruction: CPUID, model-specific registers and local APIC.
-// Processors other than the first then wait in the kernel for the guest's INIT and start-up interrupts.
-func Setup(cpu *kvmapi.VCPU, t Topology, supported []kvmapi.CPUIDEntry, tscDeadline bool) error {
+// Setup does what every processor needs before its first instruction: CPUID, and where no firmware does it (any mode but
+// Reset) model-specific registers and local APIC. Processors other than the first then wait in the kernel for the guest's
+// INIT and start-up interrupts.
+func Setup(cpu *kvmapi.VCPU, m Mode, t Topology, supported []kvmapi.CPUIDEntry, tscDeadline bool) error {
 	if t.Cores < 1 || t.Cores > MaxVCPUs || t.ID < 0 || t.ID >= t.Cores {
 		return fmt.Errorf("vCPU %d of %d: a machine has 1 to %d", t.ID, t.Cores, MaxVCPUs)
 	}
 	entries := CPUID(supported, t, tscDeadline)
 	if err := cpu.SetCPUID2(entries); err != nil {
 		return err
+	}
+	if m == Reset {
+		return nil
 	}
 	if err := cpu.SetMSRs(MSRs(PhysicalAddressBits(entries))); err != nil {
 		return err

@@ -79,7 +79,7 @@ func newVM(t testing.TB, n int) (*kvmapi.VM, []*kvmapi.VCPU, *guestmem.Memory) {
 		cpus[i], err = vm.CreateVCPU(i)
 		require.NoError(t, err)
 		t.Cleanup(func() { cpus[i].Close() })
-		require.NoError(t, Setup(cpus[i], Topology{ID: i, Cores: n}, supported, true))
+		require.NoError(t, Setup(cpus[i], Long64, Topology{ID: i, Cores: n}, supported, true))
 	}
 	return vm, cpus, mem
 }

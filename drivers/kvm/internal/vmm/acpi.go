@@ -12,19 +12,12 @@ import (
 
 // writeACPI puts the tables that describe the machine into memory and says where they begin.
 func writeACPI(mem *guestmem.Memory, spec *Spec) (rsdp uint64, err error) {
-	var bus *acpi.PCI
+	c := tablesOf(spec, acpi.IOBase)
+	c.Base, c.Size = acpi.WindowBase, acpi.WindowSize
 	if spec.hasPCI() {
-		bus = pciTables()
+		c.PCI = pciTables()
 	}
-	t, err := acpi.Build(acpi.Config{
-		Base: acpi.WindowBase, Size: acpi.WindowSize,
-		VCPUs:    spec.VCPUs,
-		PCI:      bus,
-		IOBase:   acpi.IOBase,
-		EventGSI: acpi.EventGSI,
-		TimerGSI: 0, // the routing that KVM_CREATE_IRQCHIP leaves behind
-		Serial:   []acpi.SerialPort{{Base: com1Port, IRQ: com1IRQ}},
-	})
+	t, err := acpi.Build(c)
 	if err != nil {
 		return 0, err
 	}
@@ -32,6 +25,17 @@ func writeACPI(mem *guestmem.Memory, spec *Spec) (rsdp uint64, err error) {
 		return 0, fmt.Errorf("write the ACPI tables: %w", err)
 	}
 	return t.RSDP, nil
+}
+
+// tablesOf says what the tables are to tell, but for the PCI bus and where they lie.
+func tablesOf(spec *Spec, ioBase uint16) acpi.Config {
+	return acpi.Config{
+		VCPUs:    spec.VCPUs,
+		IOBase:   ioBase,
+		EventGSI: acpi.EventGSI,
+		TimerGSI: 0, // the routing that KVM_CREATE_IRQCHIP leaves behind
+		Serial:   []acpi.SerialPort{{Base: com1Port, IRQ: com1IRQ}},
+	}
 }
 
 // hardware tells the built-in guest, which reads no tables, where its devices are.

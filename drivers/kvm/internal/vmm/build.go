@@ -18,8 +18,8 @@ import (
 
 // Addresses below 4 GiB that KVM takes for itself on some Intel hosts: one page and the three after it.
 const (
-	identityMapAddr = 0xfffbc000
-	tssAddr         = 0xfffbd000
+	identityMapAddr = 0xfeffc000
+	tssAddr         = 0xfeffd000
 )
 
 // Options is what a machine needs from the process it lives in.
@@ -68,7 +68,7 @@ func New(ctx context.Context, spec Spec, opts Options) (_ *Machine, err error) {
 	}
 
 	// Memory, then the loading of the guest: what most often fails for reasons of the user's, and needs nothing of KVM.
-	var memOpts []guestmem.Option
+	memOpts := []guestmem.Option{guestmem.WithHole(spec.hole())}
 	if spec.HugePages {
 		memOpts = append(memOpts, guestmem.WithHugePages())
 	}
@@ -82,6 +82,12 @@ func New(ctx context.Context, spec Spec, opts Options) (_ *Machine, err error) {
 	}
 	if err := entry.WriteTables(m.mem); err != nil {
 		return nil, err
+	}
+
+	if spec.Boot.Kind == BootFirmware {
+		if err := m.openFirmware(opts); err != nil {
+			return nil, err
+		}
 	}
 
 	if m.vm, err = sys.CreateVM(); err != nil {
@@ -109,10 +115,18 @@ func New(ctx context.Context, spec Spec, opts Options) (_ *Machine, err error) {
 	}
 
 	// Devices drive interrupt lines of the chips and are what processors talk to, so they lie between the two.
-	if m.platform, err = newPlatform(m.vm, opts.Console, m.requestStop); err != nil {
+	if m.platform, err = newPlatform(m.vm, spec.acpiBase(), opts.Console, m.requestStop); err != nil {
 		return nil, err
 	}
 	m.undo.add(func() error { m.platform.close(); return nil })
+	if m.firmware != nil {
+		if err := m.mapFirmware(opts); err != nil {
+			return nil, err
+		}
+		if err := m.addChipset(); err != nil {
+			return nil, err
+		}
+	}
 	if err := m.addDevices(sys, opts); err != nil {
 		return nil, err
 	}
@@ -124,7 +138,7 @@ func New(ctx context.Context, spec Spec, opts Options) (_ *Machine, err error) {
 		}
 		m.undo.add(c.Close)
 		m.cpus = append(m.cpus, c)
-		if err := vcpu.Setup(c, vcpu.Topology{ID: i, Cores: spec.VCPUs}, caps.cpuid, caps.tscDeadline); err != nil {
+		if err := vcpu.Setup(c, entry.Mode, vcpu.Topology{ID: i, Cores: spec.VCPUs}, caps.cpuid, caps.tscDeadline); err != nil {
 			return nil, fmt.Errorf("vCPU %d: %w", i, err)
 		}
 	}

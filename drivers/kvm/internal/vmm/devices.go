@@ -40,7 +40,11 @@ func (m *Machine) addDevices(sys *kvmapi.System, opts Options) error {
 			return fmt.Errorf("this host's KVM lacks %s, which devices need (use Linux 4.14 or newer on x86-64)", r.name)
 		}
 	}
-	b, err := newPCI(m.vm, m.platform)
+	newBus := m.newPCI
+	if m.firmware != nil {
+		newBus = m.newFirmwarePCI
+	}
+	b, err := newBus()
 	if err != nil {
 		return err
 	}

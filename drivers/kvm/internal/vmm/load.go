@@ -9,14 +9,15 @@ import (
 
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/boot/guest"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/boot/linux"
-	"github.com/polyvisor/polyvisor/drivers/kvm/internal/guestmem"
 	"github.com/polyvisor/polyvisor/drivers/kvm/internal/vcpu"
 )
 
 // load puts into memory what the Spec says to boot and says how the first processor enters it.
 func (m *Machine) load(ctx context.Context, opts Options) (vcpu.Entry, error) {
-	low := min(m.spec.Memory, guestmem.HoleStart)
-	high := m.spec.Memory - low
+	if m.spec.Boot.Kind == BootFirmware {
+		return vcpu.Entry{Mode: vcpu.Reset}, nil // which finds its way itself
+	}
+	low, high := m.lowAndHigh()
 	if m.spec.Boot.Kind == BootGuest {
 		e, err := guest.Load(m.mem, guest.Config{CommandLine: m.spec.Boot.CommandLine, CPUs: m.spec.VCPUs,
 			LowRAM: low, HighRAM: high, Hardware: hardware(m.spec.hasPCI())})

@@ -25,9 +25,10 @@ type Machine struct {
 	cpus  []*kvmapi.VCPU
 	vcpus []*vcpu.VCPU
 	*platform
-	pci     *pciBus // nil without devices
-	devices devices
-	undo    undoList
+	pci      *pciBus // nil without devices
+	devices  devices
+	firmware *firmware // nil without
+	undo     undoList
 
 	// op is held by the operations that change the state and wait for processors.
 	op sync.Mutex
@@ -198,6 +199,9 @@ func (m *Machine) supervise() {
 	vcpu.Stop(m.vcpus...)
 	if m.pci != nil {
 		m.pci.stop() // whoever hears of the end finds nothing at work on disks and networks
+	}
+	if m.firmware != nil && m.firmware.flash != nil {
+		m.firmware.flash.Close()
 	}
 	m.platform.close()
 	if m.devices.console != nil {

@@ -49,6 +49,8 @@ type pciBus struct {
 	p       *platform
 	bus     *pci.Bus
 	devices []*virtioDevice
+
+	low, high uint64 // between which BARs may lie
 }
 
 // virtioDevice is a device on the bus.
@@ -61,8 +63,9 @@ type virtioDevice struct {
 }
 
 // newPCI puts the bus into the platform.
-func newPCI(vm *kvmapi.VM, p *platform) (*pciBus, error) {
-	b := &pciBus{vm: vm, p: p, bus: pci.NewBus()}
+func (m *Machine) newPCI() (*pciBus, error) {
+	p := m.platform
+	b := &pciBus{vm: m.vm, p: p, bus: pci.NewBus(), low: barBase, high: barEnd}
 	return b, p.add(p.mem, ecamBase, pci.ECAMSize, "pci", b.bus)
 }
 
@@ -107,7 +110,7 @@ func (b *pciBus) add(name string, dev virtio.Device, mem memory, onFail func(err
 
 // enable lets the BAR of a device answer at base, and its doorbells ring there without an exit to us.
 func (b *pciBus) enable(d *virtioDevice, base uint64) error {
-	if base < barBase || base > barEnd-virtiopci.BARSize {
+	if base < b.low || base > b.high-virtiopci.BARSize {
 		return fmt.Errorf("device %s: the BAR is not to lie at %#x", d.name, base)
 	}
 	if err := b.p.mem.Add(base, virtiopci.BARSize, d.name, d.counted); err != nil {

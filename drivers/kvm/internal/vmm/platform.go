@@ -42,7 +42,7 @@ type counted struct {
 func (c *counted) Read(off uint64, p []byte)  { c.n.Add(1); c.Device.Read(off, p) }
 func (c *counted) Write(off uint64, p []byte) { c.n.Add(1); c.Device.Write(off, p) }
 
-func newPlatform(vm *kvmapi.VM, console io.Writer, stop func(Stop) bool) (*platform, error) {
+func newPlatform(vm *kvmapi.VM, acpiBase uint16, console io.Writer, stop func(Stop) bool) (*platform, error) {
 	p := &platform{ports: bus.New("port", bus.PortLast), mem: bus.New("memory", bus.MMIOLast)}
 	line := func(gsi uint32) func(bool) {
 		// The call fails only for a line that does not exist.
@@ -66,7 +66,7 @@ func newPlatform(vm *kvmapi.VM, console io.Writer, stop func(Stop) bool) (*platf
 		{com1Port, serial.Size, "com1", p.com1},
 		{i8042.DataPort, 1, "i8042", kbd.Data()},
 		{i8042.CommandPort, 1, "i8042", kbd.Command()},
-		{acpi.IOBase, acpi.DeviceSize, "acpi", p.power},
+		{uint64(acpiBase), acpi.DeviceSize, "acpi", p.power},
 	} {
 		if err := p.add(p.ports, d.base, d.size, d.name, d.dev); err != nil {
 			return nil, err

@@ -65,15 +65,17 @@ type RNG struct {
 	BytesPerSecond uint64 `json:"bytes_per_second,omitempty"`
 }
 
-// hasPCI says whether the machine has devices that want a PCI bus.
+// hasPCI says whether the machine has devices that want a PCI bus, or firmware, which does.
 func (s *Spec) hasPCI() bool {
-	return len(s.Disks)+len(s.NICs) > 0 || s.RNG != nil || s.VirtioConsole || s.Vsock != nil
+	return len(s.Disks)+len(s.NICs) > 0 || s.RNG != nil || s.VirtioConsole || s.Vsock != nil || s.Boot.Kind == BootFirmware
 }
 
 // Boot kinds.
 const (
 	BootLinux = "linux" // a Linux kernel: ELF vmlinux or bzImage
 	BootGuest = "guest" // the guest that is built in
+	// BootFirmware is UEFI firmware for QEMU's PC (OVMF), which boots from a disk.
+	BootFirmware = "firmware"
 )
 
 // Boot says what a machine runs.
@@ -83,6 +85,11 @@ type Boot struct {
 	Initrd      string `json:"initrd,omitempty"` // path; Options.Initrd goes before it
 	CommandLine string `json:"command_line,omitempty"`
 	Entry       string `json:"entry,omitempty"` // "" lets the loader choose, "long64", "pvh"
+
+	Firmware string `json:"firmware,omitempty"` // the name in Options.Files of the image
+	// Variables is the name in Options.Files of what keeps the firmware's variables, for reading and writing; empty
+	// forgets them with the machine.
+	Variables string `json:"variables,omitempty"`
 }
 
 // ErrSpec is what every error of Validate matches.
@@ -107,8 +114,12 @@ func (s *Spec) Validate() error {
 		if s.Boot.Kernel != "" || s.Boot.Initrd != "" {
 			add("the built-in guest takes no kernel and no initrd")
 		}
+	case BootFirmware:
+		if s.Boot.Kernel != "" || s.Boot.Initrd != "" || s.Boot.CommandLine != "" || s.Boot.Entry != "" {
+			add("firmware takes no kernel, initrd, command line and entry")
+		}
 	default:
-		add("boot kind %q is neither %q nor %q", s.Boot.Kind, BootLinux, BootGuest)
+		add("boot kind %q is none of %q, %q, %q", s.Boot.Kind, BootLinux, BootGuest, BootFirmware)
 	}
 	switch s.Boot.Entry {
 	case "", "long64", "pvh":

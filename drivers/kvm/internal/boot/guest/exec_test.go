@@ -187,7 +187,7 @@ func run(t *testing.T, cpus int, mib uint64, commandLine string, change func(*Co
 		c, err := vm.CreateVCPU(i)
 		require.NoError(t, err)
 		t.Cleanup(func() { c.Close() })
-		require.NoError(t, vcpu.Setup(c, vcpu.Topology{ID: i, Cores: cpus}, supported, true))
+		require.NoError(t, vcpu.Setup(c, vcpu.Long64, vcpu.Topology{ID: i, Cores: cpus}, supported, true))
 		if i == 0 {
 			require.NoError(t, start.Apply(c))
 		}
