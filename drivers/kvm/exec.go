@@ -42,6 +42,8 @@ func agentError(err error) error {
 			class = polyvisor.ErrNoResource
 		}
 		return fmt.Errorf("%w: in the guest: %w", class, err)
+	case errors.Is(err, proto.ErrTooLong):
+		return fmt.Errorf("%w: the command: %w", polyvisor.ErrInvalidConfig, err)
 	case errors.Is(err, agent.ErrKilled):
 		return fmt.Errorf("%w: %w", polyvisor.ErrClosed, err)
 	case errors.Is(err, agent.ErrEnded):

@@ -40,6 +40,9 @@ func (c *Client) open(ctx context.Context) (*call, error) {
 func (k *call) request(r *proto.Request) (*proto.Answer, error) {
 	r.Version = proto.Version
 	if err := k.Send(proto.TypeRequest, r); err != nil {
+		if errors.Is(err, proto.ErrTooLong) {
+			return nil, err
+		}
 		// The agent may have answered before it read all.
 		if a, aerr := k.answer(); aerr != nil && isFailure(aerr) {
 			return a, aerr

@@ -50,6 +50,9 @@ func (l *Link) Outbox(stream uint8, onStop func()) *Outbox {
 	return o
 }
 
+// ErrTooLong means that a message was not sent, because it is larger than any may be.
+var ErrTooLong = errors.New("too much for one request to the guest's agent")
+
 // Send sends a message as JSON.
 func (l *Link) Send(t Type, message any) error {
 	b, err := json.Marshal(message)
@@ -57,7 +60,7 @@ func (l *Link) Send(t Type, message any) error {
 		return err
 	}
 	if len(b) > t.limit() {
-		return fmt.Errorf("a message of %d bytes for the agent; at most %d are allowed", len(b), t.limit())
+		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLong, len(b), t.limit())
 	}
 	return l.send(t, 0, b)
 }
