@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/polyvisor/polyvisor/internal/initramfs"
 )
 
 // The import paths of the guest's init, of what tests run in guests, and of the agent.
@@ -55,7 +57,7 @@ func Initramfs(ctx context.Context, o Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var mods, deviceMods []module
+	var mods, deviceMods []initramfs.Module
 	if len(o.Modules)+len(o.DeviceModules) != 0 {
 		if o.Release == "" {
 			return nil, errors.New("initramfs: modules without a kernel release; set Options.Release")
@@ -65,44 +67,44 @@ func Initramfs(ctx context.Context, o Options) ([]byte, error) {
 			root = "/lib/modules"
 		}
 		root = filepath.Join(root, o.Release)
-		if mods, err = modules(root, o.Modules); err == nil {
-			deviceMods, err = modules(root, o.DeviceModules)
+		if mods, err = initramfs.Modules(root, o.Modules); err == nil {
+			deviceMods, err = initramfs.Modules(root, o.DeviceModules)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("initramfs: %w", err)
 		}
 	}
-	a := newArchive()
+	a := initramfs.New()
 	for _, dir := range []string{"dev", "proc", "sys", "modules"} {
-		a.dir(dir)
+		a.Dir(dir)
 	}
-	a.file("init", prog)
+	a.File("init", prog)
 	if o.Agent != "" {
 		config, err := agentConfig(append(mods, deviceMods...))
 		if err != nil {
 			return nil, err
 		}
-		a.file("agent.json", config)
+		a.File("agent.json", config)
 	}
 	written := map[string]bool{}
 	for _, l := range []struct {
 		file string
-		mods []module
+		mods []initramfs.Module
 	}{{"modules/list", mods}, {"modules/devices", deviceMods}} {
 		var list strings.Builder
 		for _, m := range l.mods {
-			if !written[m.name] {
-				a.file("modules/"+m.name, m.data)
-				written[m.name] = true
+			if !written[m.Name] {
+				a.File("modules/"+m.Name, m.Data)
+				written[m.Name] = true
 			}
-			fmt.Fprintln(&list, m.name)
+			fmt.Fprintln(&list, m.Name)
 		}
-		a.file(l.file, []byte(list.String()))
+		a.File(l.file, []byte(list.String()))
 	}
-	for _, name := range sortedKeys(o.Files) {
-		a.file(name, o.Files[name])
+	for _, name := range slices.Sorted(maps.Keys(o.Files)) {
+		a.File(name, o.Files[name])
 	}
-	img, err := a.close()
+	img, err := a.Close()
 	if err != nil {
 		return nil, fmt.Errorf("initramfs: %w", err)
 	}
@@ -110,12 +112,12 @@ func Initramfs(ctx context.Context, o Options) ([]byte, error) {
 }
 
 // agentConfig is what the agent reads at its start as the first process.
-func agentConfig(mods []module) ([]byte, error) {
+func agentConfig(mods []initramfs.Module) ([]byte, error) {
 	var c struct {
 		Modules []string `json:"modules"`
 	}
 	for _, m := range mods {
-		if path := "/modules/" + m.name; !slices.Contains(c.Modules, path) {
+		if path := "/modules/" + m.Name; !slices.Contains(c.Modules, path) {
 			c.Modules = append(c.Modules, path)
 		}
 	}

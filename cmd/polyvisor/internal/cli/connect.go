@@ -48,6 +48,10 @@ func (d *directory) Set(s string) error {
 }
 
 func (a *app) open(ctx context.Context) (*polyvisor.Conn, error) {
+	return a.openURI(ctx, a.connectURI())
+}
+
+func (a *app) openURI(ctx context.Context, uri string) (*polyvisor.Conn, error) {
 	opts := []polyvisor.Option{polyvisor.WithLogger(a.logger())}
 	switch {
 	case a.readOnly && a.early != "":
@@ -57,7 +61,7 @@ func (a *app) open(ctx context.Context) (*polyvisor.Conn, error) {
 	case a.early != "" && !a.quiet: // a shell that asks for names defines nothing
 		opts = append(opts, polyvisor.Early(string(a.early)))
 	}
-	conn, err := polyvisor.Open(ctx, a.connectURI(), opts...)
+	conn, err := polyvisor.Open(ctx, uri, opts...)
 	if err == nil {
 		a.logger().Debug("connected", "uri", conn.URI(), "driver", conn.Type())
 	}

@@ -23,7 +23,7 @@ const (
 func (a *app) runCommand() *cobra.Command {
 	var f runFlags
 	c := &cobra.Command{
-		Use:   "run [FILE|-]",
+		Use:   "run [FILE|-] [-- COMMAND [ARG...]]",
 		Short: "Define and start a domain, with its console on this terminal",
 		Long: `Run makes a domain from flags, or from FILE (a configuration in JSON or libvirt
 domain XML, see "polyvisor define") and flags that change it, and starts it with
@@ -42,6 +42,12 @@ standard input is not a terminal it is copied to the console, and its end does
 not end the run. SIGINT and SIGTERM ask the guest to shut down; a further one,
 half a second later or more, destroys the domain. SIGHUP leaves it running.
 
+With COMMAND after -- that runs in a machine of its own, which is gone after: the
+newest kernel of this host unless --kernel names another, an initial RAM disk
+made on the fly with busybox, and polyvisor's agent. Standard input, output,
+error, signals and the exit code are the command's, as with "polyvisor exec".
+The machine lives in this process, and dies with it however that ends.
+
 The exit code is 0 if the guest powered itself off or the console was left,
 1 for a failure, 2 for wrong usage, and else 10 plus the number of the stop
 reason: 11 service-died, 13 killed, 17 reboot, 18 crash, 21 hangup; "polyvisor
@@ -49,8 +55,16 @@ wait --help" has all.`,
 		Example: `  polyvisor run --rm
   polyvisor run --name web --kernel auto --initrd initrd.img --memory 512MiB --vcpus 2
   polyvisor run --rm --kernel vmlinux --cmdline "console=ttyS0 quiet panic=-1" | tee boot.log
-  polyvisor run --detach web.json`,
+  polyvisor run --detach web.json
+  polyvisor run -- sh -c 'uname -r; exit 7'
+  tar c . | polyvisor run --timeout 1m -m 512MiB -- sh -c 'tar x && make'`,
 		Args: func(cmd *cobra.Command, args []string) error {
+			if n := cmd.ArgsLenAtDash(); n >= 0 {
+				if len(args) == n {
+					return usage("run: want a command after --")
+				}
+				args = args[:n]
+			}
 			if len(args) > 0 {
 				return wants(1, "at most one file")(cmd, args)
 			}
@@ -60,6 +74,10 @@ wait --help" has all.`,
 	}
 	f.register(c)
 	c.RunE = a.action(func(ctx context.Context, args []string) error {
+		var command []string
+		if n := c.ArgsLenAtDash(); n >= 0 {
+			args, command = args[:n], args[n:]
+		}
 		file := f.file
 		if len(args) > 0 {
 			if file != "" {
@@ -70,6 +88,12 @@ wait --help" has all.`,
 		config, err := a.runConfig(&f, file, c.Flags().Changed)
 		if err != nil {
 			return err
+		}
+		if command != nil {
+			return a.runSandbox(ctx, config, &f, command)
+		}
+		if f.timeout != 0 || f.tty {
+			return usage("--timeout and --tty are for a command after --")
 		}
 		return a.withConn(ctx, func(conn *polyvisor.Conn) error { return a.run(ctx, conn, config, &f) })
 	})

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -32,6 +33,8 @@ type runFlags struct {
 	remove, detach          bool
 	virtioConsole           bool
 	devices                 deviceFlags
+	timeout                 time.Duration
+	tty                     bool
 	named                   bool // the name is made up, the user must be told
 }
 
@@ -53,6 +56,8 @@ func (f *runFlags) register(c *cobra.Command) {
 	fl.StringVar(&f.onCrash, "on-crash", "", "what follows when the guest crashes: destroy, restart, preserve or rename-restart (default destroy)")
 	f.devices.register(c)
 	fl.BoolVar(&f.remove, "rm", false, "transient domain: gone when it stops")
+	fl.DurationVar(&f.timeout, "timeout", 0, "end a command after -- that takes longer than this `time`, with its machine")
+	fl.BoolVarP(&f.tty, "tty", "t", false, "run a command after -- on a terminal")
 	fl.BoolVarP(&f.detach, "detach", "d", false, "start, print the name, and return")
 	actions := cobra.FixedCompletions([]string{string(polyvisor.ActionDestroy), string(polyvisor.ActionRestart),
 		string(polyvisor.ActionPreserve), string(polyvisor.ActionRenameRestart)}, cobra.ShellCompDirectiveNoFileComp)

@@ -1,4 +1,4 @@
-package testguest
+package initramfs
 
 import (
 	"bytes"
@@ -16,19 +16,22 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
+// remedy is what helps when a module is missing.
+const remedy = "install the package of that kernel (on Debian linux-image-cloud-amd64), or run depmod"
+
 // maxModule bounds an unpacked kernel module.
 const maxModule = 64 << 20
 
-// module is one file to load, unpacked.
-type module struct {
-	name string // base name, ends in .ko
-	data []byte
+// Module is a kernel module.
+type Module struct {
+	Name string // of the file, ends in .ko
+	Data []byte // of the file, not compressed
 }
 
-// modules reads the wanted modules of a kernel and what they depend on, in the
+// Modules reads the wanted modules of a kernel and what they depend on, in the
 // order to load them. Modules that are built in are left out. root is
 // /lib/modules/RELEASE.
-func modules(root string, want []string) ([]module, error) {
+func Modules(root string, want []string) ([]Module, error) {
 	deps, err := readDeps(root)
 	if err != nil {
 		return nil, err
@@ -73,13 +76,13 @@ func modules(root string, want []string) ([]module, error) {
 			if in[name] {
 				continue
 			}
-			return nil, fmt.Errorf("kernel module %s is not in %s; %s", w, root, remedyKernel)
+			return nil, fmt.Errorf("kernel module %s is not in %s; %s", w, root, remedy)
 		}
 		if err := add(path, 0); err != nil {
 			return nil, err
 		}
 	}
-	var all []module
+	var all []Module
 	for _, path := range order {
 		m, err := readModule(filepath.Join(root, path))
 		if err != nil {
@@ -113,12 +116,12 @@ func moduleName(path string) string {
 }
 
 // readModule reads a module, unpacked: not every kernel can do that itself.
-func readModule(path string) (module, error) {
+func readModule(path string) (Module, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return module{}, fmt.Errorf("kernel module: %w", err)
+		return Module{}, fmt.Errorf("kernel module: %w", err)
 	}
-	m := module{name: moduleName(path) + ".ko"}
+	m := Module{Name: moduleName(path) + ".ko"}
 	var r io.Reader = bytes.NewReader(raw)
 	switch filepath.Ext(path) {
 	case ".xz":
@@ -133,13 +136,13 @@ func readModule(path string) (module, error) {
 		}
 	}
 	if err == nil {
-		m.data, err = io.ReadAll(io.LimitReader(r, maxModule+1))
+		m.Data, err = io.ReadAll(io.LimitReader(r, maxModule+1))
 	}
-	if err == nil && len(m.data) > maxModule {
+	if err == nil && len(m.Data) > maxModule {
 		err = fmt.Errorf("larger than %d bytes", maxModule)
 	}
 	if err != nil {
-		return module{}, fmt.Errorf("kernel module %s: %w", path, err)
+		return Module{}, fmt.Errorf("kernel module %s: %w", path, err)
 	}
 	return m, nil
 }
