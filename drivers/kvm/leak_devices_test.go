@@ -31,7 +31,7 @@ func canTap() bool {
 }
 
 // equipped is a domain with every device: disks of both formats, a network of kind user with its helper process and
-// a published port, a tap that is made for it if that can be, and random numbers.
+// a published port, a tap that is made for it if that can be, random numbers, a socket device and a virtio console.
 func equipped(t *testing.T, name, tap string) *polyvisor.Config {
 	t.Helper()
 	dir := t.TempDir()
@@ -48,6 +48,7 @@ func equipped(t *testing.T, name, tap string) *polyvisor.Config {
 		cfg.NICs = append(cfg.NICs, polyvisor.NIC{Network: polyvisor.NetworkTap, Source: tap})
 	}
 	cfg.RNG = &polyvisor.RNG{BytesPerSecond: 1000}
+	cfg.Vsock, cfg.Console.Virtio = &polyvisor.VsockConfig{}, true
 	return cfg
 }
 

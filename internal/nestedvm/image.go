@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 
 	"github.com/polyvisor/polyvisor/internal/nestedvm/wire"
@@ -76,7 +77,27 @@ func fillImage(a *initramfs, h *host, cfg Config, initBinary []byte) error {
 			return err
 		}
 	}
+	if len(cfg.Modules) > 0 {
+		if err := addIndex(a, h); err != nil {
+			return err
+		}
+	}
 	return a.close()
+}
+
+// addIndex puts in what depmod(8) knows of all modules, for programs that look there for those of a guest.
+func addIndex(a *initramfs, h *host) error {
+	for _, name := range []string{"modules.dep", "modules.builtin"} {
+		b, err := os.ReadFile(filepath.Join(h.modules.dir, name))
+		if err != nil {
+			return err
+		}
+		text := strings.ReplaceAll(string(b), ".ko.xz", ".ko") // as they are packed here
+		if err := a.add(File{Path: path.Join("/lib/modules", h.release, name), Data: []byte(text)}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addModules puts the modules with what they need under /lib/modules, and their list, if it has a name, where init looks.
