@@ -67,6 +67,7 @@ func TestPauseUnderLoad(t *testing.T) {
 	for range 128 {
 		h.Queue(rxQueue).Add(nil, 2000)
 	}
+	h.Kick(rxQueue) // the device may have seen that there were none
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
