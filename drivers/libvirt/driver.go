@@ -268,6 +268,10 @@ func (d *driver) Close() error {
 // its caller is told what came of it.
 const settlePatience = 2 * time.Second
 
+// writePatience is the same for what moves the memory of a guest to a file or back, which cannot be ended at every moment and
+// of which something would be left.
+const writePatience = 15 * time.Second
+
 // abortAgain is how long after an abort the next is tried: one that comes before the
 // job has begun is refused, and the job then goes on.
 const abortAgain = 50 * time.Millisecond
@@ -277,6 +281,10 @@ const abortAgain = 50 * time.Millisecond
 // have succeeded all the same there is no error. Calls that have not even ended then
 // are abandoned; their context, which ends with that, tells them from others.
 func (s *session) settle(ctx context.Context, abort, calls func(ctx context.Context) error) error {
+	return s.settleWithin(ctx, settlePatience, abort, calls)
+}
+
+func (s *session) settleWithin(ctx context.Context, patience time.Duration, abort, calls func(ctx context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -285,7 +293,7 @@ func (s *session) settle(ctx context.Context, abort, calls func(ctx context.Cont
 	over := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(over)
-		timer := time.AfterFunc(settlePatience, cancel)
+		timer := time.AfterFunc(patience, cancel)
 		defer timer.Stop()
 		for abort != nil && inner.Err() == nil {
 			_ = abort(inner)

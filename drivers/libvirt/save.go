@@ -72,7 +72,7 @@ func (i *instance) write(ctx context.Context, path string, call func(ctx context
 	}
 	abort := func(ctx context.Context) error { return s.AbortJob(ctx, &i.dom) }
 	ended := false
-	err = s.settle(ctx, abort, func(ctx context.Context) error {
+	err = s.settleWithin(ctx, writePatience, abort, func(ctx context.Context) error {
 		err := call(ctx, s)
 		ended = ctx.Err() == nil
 		return err
@@ -139,7 +139,7 @@ func (d *driver) Restore(ctx context.Context, path string, o polyvisor.StartOpti
 	// leave a domain that runs, and is transient though it was not.
 	var dom libvirt.Domain
 	restored := false
-	err = s.settle(ctx, nil, func(ctx context.Context) (err error) {
+	err = s.settleWithin(ctx, writePatience, nil, func(ctx context.Context) (err error) {
 		if err = restore(ctx); err != nil {
 			return err
 		}
@@ -171,7 +171,7 @@ func (d *driver) Restore(ctx context.Context, path string, o polyvisor.StartOpti
 // again makes a restored domain persistent that was so when it was saved, if its
 // definition is gone by now.
 func (d *driver) again(ctx context.Context, s *session, dom *libvirt.Domain, defined bool) error {
-	return s.settle(ctx, nil, func(ctx context.Context) error {
+	return s.settleWithin(ctx, writePatience, nil, func(ctx context.Context) error {
 		if err := s.unmark(ctx, dom); err != nil || defined {
 			return err
 		}
