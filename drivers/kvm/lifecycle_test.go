@@ -235,14 +235,15 @@ func TestWait(t *testing.T) {
 		elsewhere, err := second.Domain(ctx, "awaited")
 		require.NoError(t, err)
 		short, cancel := context.WithCancel(ctx)
-		var wg sync.WaitGroup
+		var wg, ended sync.WaitGroup
 		stops := make([]polyvisor.Stop, 20)
 		errs := make([]error, 30)
-		for i := range errs {
+		for i := len(stops); i < len(errs); i++ {
+			ended.Go(func() { _, errs[i] = d.Wait(short) })
+		}
+		for i := range stops {
 			wg.Go(func() {
 				switch {
-				case i >= len(stops):
-					_, errs[i] = d.Wait(short)
 				case i%2 == 0:
 					stops[i], errs[i] = d.Wait(ctx)
 				default:
@@ -253,6 +254,7 @@ func TestWait(t *testing.T) {
 		con := console(t, d)
 		con.ready(t)
 		cancel() // ends those waits and nothing else
+		ended.Wait()
 		con.write(t, "poweroff")
 		wg.Wait()
 		for i, err := range errs {
