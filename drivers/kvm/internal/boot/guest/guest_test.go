@@ -3,6 +3,7 @@ package guest
 import (
 	"bytes"
 	"crypto/sha256"
+	"embed"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -157,17 +158,22 @@ func TestLayout(t *testing.T) {
 	assert.Equal(t, infoMagic, string(magic[:]))
 }
 
+// sources are what the guest is made of. They are in the test, which also runs where the tree is not.
+//
+//go:embed guest.S guest.bin guest.sum devices
+var sources embed.FS
+
 // TestCurrent proves that guest.bin is what guest.S assembles to: by the
 // recorded hashes everywhere, by assembling it where binutils are installed.
 func TestCurrent(t *testing.T) {
 	const remedy = "guest.S was changed without `go generate`; run it in this directory"
 	var want strings.Builder
 	for _, name := range []string{"guest.S", "devices/devices.c", "devices/devices.s", "guest.bin"} {
-		b, err := os.ReadFile(name)
+		b, err := sources.ReadFile(name)
 		require.NoError(t, err)
 		fmt.Fprintf(&want, "%x  %s\n", sha256.Sum256(b), name)
 	}
-	sums, err := os.ReadFile("guest.sum")
+	sums, err := sources.ReadFile("guest.sum")
 	require.NoError(t, err)
 	assert.Equal(t, want.String(), string(sums), remedy)
 
