@@ -103,6 +103,7 @@ func (k *call) release() error {
 	if !k.stop() {
 		return context.Cause(k.ctx)
 	}
+	k.ctx = context.WithoutCancel(k.ctx) // what breaks from now on is not of its doing
 	return nil
 }
 

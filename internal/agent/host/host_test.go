@@ -154,3 +154,19 @@ func FuzzHost(f *testing.F) {
 		}
 	})
 }
+
+// The end of the context with which a command was started is not what broke its connection later.
+func TestContextOfStartIsForgotten(t *testing.T) {
+	r, w := io.Pipe()
+	go func() { _, _ = io.WriteString(w, frame(proto.TypeAnswer, 0, `{"pid": 7}`)) }()
+	c := &host.Client{Dial: func(context.Context) (net.Conn, error) { return &guest{said: r}, nil }}
+	ctx, cancel := context.WithCancel(context.Background())
+	p, err := c.Start(ctx, &host.Command{Args: []string{"x"}})
+	require.NoError(t, err)
+	defer p.Close()
+	cancel()
+	require.NoError(t, w.Close())
+	_, err = p.Wait(context.Background())
+	require.ErrorIs(t, err, host.ErrBroken)
+	require.NotErrorIs(t, err, context.Canceled)
+}
