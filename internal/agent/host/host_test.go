@@ -165,7 +165,7 @@ func TestContextOfStartIsForgotten(t *testing.T) {
 	require.NoError(t, err)
 	defer p.Close()
 	cancel()
-	require.NoError(t, w.Close())
+	_ = w.CloseWithError(errors.New("connection reset by peer"))
 	_, err = p.Wait(context.Background())
 	require.ErrorIs(t, err, host.ErrBroken)
 	require.NotErrorIs(t, err, context.Canceled)
